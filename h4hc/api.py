@@ -1,0 +1,245 @@
+"""The Python API under the command line: `compile_model` runs the stages, `write_folder` keeps what they made."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from h4hc.assignment import Assignment, Objective
+from h4hc.cost import CostTable, cost_table
+from h4hc.diagnostics import Diagnostic
+from h4hc.errors import PlanError, Problem, UserError
+from h4hc.limits import parse as parse_limits
+from h4hc.pipeline import PipelineRun, parse_pipeline, run_pipeline
+from h4hc.schedule import Schedule, schedule
+from h4hc.system import System
+from h4hc.workload import Workload
+
+if TYPE_CHECKING:
+    from h4hc.load import LoadedModel
+    from h4hc.planning.baselines import Baseline
+
+BOXES = ("model", "legal", "workload", "costs", "assignment", "schedule")
+Box = Literal["model", "legal", "workload", "costs", "assignment", "schedule"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """What to compile for and how; the spellings are those of the command line.
+
+    sets: `cim.macros=8`; pins, forbids: `NODE=DEVICE`; input_shapes: `x=1,3,224,224`; fix_dims: `batch=1`;
+    passes: a named list or a pass list; limits: `model-bytes=64M`; gap is relative, time_limit_s is wall time.
+    """
+
+    target: str
+    sets: tuple[str, ...] = ()
+    objective: Objective = Objective.LATENCY
+    pins: tuple[str, ...] = ()
+    forbids: tuple[str, ...] = ()
+    gap: float = 0.0
+    time_limit_s: float = 60.0
+    precision: Literal["auto-int8", "stored"] = "auto-int8"
+    input_shapes: tuple[str, ...] = ()
+    fix_dims: tuple[str, ...] = ()
+    passes: str = "default"
+    limits: tuple[str, ...] = ()
+
+
+@dataclass
+class Compilation:
+    """The boxes of one run, in the order they were made; those after a stop are None.
+
+    seconds: wall time by stage, for the log: no file of an output folder holds it.
+    """
+
+    options: CompileOptions
+    loaded: LoadedModel
+    run: PipelineRun | None = None
+    workload: Workload | None = None
+    system: System | None = None
+    table: CostTable | None = None
+    assignment: Assignment | None = None
+    baselines: tuple[Baseline, ...] = ()
+    schedule: Schedule | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        """Remarks of all stages, in order, each once."""
+        found = [
+            *self.loaded.diagnostics,
+            *(self.run.diagnostics if self.run else ()),
+            *(self.workload.diagnostics if self.workload else ()),
+        ]
+        return tuple(dict.fromkeys(found))
+
+
+def compile_model(model: Path | bytes, options: CompileOptions, stop_after: str | None = None) -> Compilation:
+    """Run the stages up to `stop_after` (one of BOXES), or all of them.
+
+    model: path of an ONNX file, or the bytes of a self-contained one. The target is read before the model, so that
+    a wrong one costs no time. Raises any H4hcError; the plan has passed the independent check.
+    """
+    if stop_after is not None and stop_after not in BOXES:
+        raise UserError(f"there is no stage {stop_after!r}", why=f"known: {', '.join(BOXES)}")
+    from h4hc.load import load_bytes, load_model
+    from h4hc.target_file import load_system
+
+    seconds: dict[str, float] = {}
+
+    def timed(stage: str, work: Callable[[], T]) -> T:
+        begun = time.perf_counter()
+        result = work()
+        seconds[stage] = time.perf_counter() - begun
+        return result
+
+    system = timed("target", lambda: load_system(options.target, options.sets))
+    passes = timed("passes", lambda: parse_pipeline(options.passes, {"infer-shapes": _shape_options(options)}))
+    limits = parse_limits(options.limits)
+    loaded = timed(
+        "load",
+        lambda: load_bytes(model, None, limits, "model") if isinstance(model, bytes) else load_model(model, limits),
+    )
+    done = Compilation(options, loaded, system=system, seconds=seconds)
+    if stop_after == "model":
+        return done
+    done.run = timed("passes", lambda: run_pipeline(loaded.model, passes))
+    if stop_after == "legal":
+        return done
+    _plan(done, system, stop_after, timed)
+    return done
+
+
+def _plan(
+    done: Compilation, system: System, stop_after: str | None, timed: Callable[[str, Callable[[], Any]], Any]
+) -> None:
+    """The stages on the Workload."""
+    from h4hc.lower import lower
+    from h4hc.partition import PartitionOptions, partition
+    from h4hc.plan_check import check_plan
+
+    assert done.run is not None
+    options, legal = done.options, done.run.model
+    workload = done.workload = timed("lower", lambda: lower(legal, options.precision))
+    if stop_after == "workload":
+        return
+    table = done.table = timed("costs", lambda: cost_table(workload, system))
+    if stop_after == "costs":
+        return
+    wish = PartitionOptions(options.objective, options.pins, options.forbids, options.gap, options.time_limit_s)
+    result = timed("partition", lambda: partition(workload, table, wish))
+    done.assignment, done.baselines = result.assignment, result.baselines
+    plan = done.schedule = timed("schedule", lambda: schedule(workload, result.assignment, table))
+    faults = timed("check", lambda: check_plan(workload, table, result.assignment, plan))
+    if faults:
+        raise PlanError.of(
+            tuple(
+                Problem(f"the plan breaks the rule of {fault.rule}", fault.where, fault.detail, "this is a bug of h4hc")
+                for fault in faults
+            )
+        )
+
+
+def _shape_options(options: CompileOptions) -> dict[str, Any]:
+    """--input-shape and --fix-dim as the fields of infer-shapes. Input names may hold '=' and ':'."""
+    shapes: list[tuple[str, tuple[int, ...]]] = []
+    dims: list[tuple[str, int]] = []
+    problems: list[Problem] = []
+    for text in options.input_shapes:
+        name, equals, sizes = text.rpartition("=")
+        try:
+            if not equals or not name:
+                raise ValueError
+            shape = tuple(int(size) for size in sizes.split(",")) if sizes.strip() else ()
+            if any(size < 0 for size in shape):
+                raise ValueError
+            shapes.append((name, shape))
+        except ValueError:
+            problems.append(Problem(f"--input-shape {text!r} is not NAME=DIMS", hint="for example x=1,3,224,224"))
+    for text in options.fix_dims:
+        name, equals, size = text.rpartition("=")
+        if not equals or not name or not size.strip().isdecimal():
+            problems.append(Problem(f"--fix-dim {text!r} is not DIM=N", hint="for example batch=1"))
+            continue
+        dims.append((name, int(size)))
+    if problems:
+        raise UserError.of(tuple(problems))
+    return {"input_shapes": tuple(shapes), "fix_dims": tuple(dims)}
+
+
+def box_json(done: Compilation, box: str) -> bytes:
+    """JSON of one stage. The two graphs are listed node by node, with what h4hc noted on them, without weights."""
+    boxes: dict[str, Callable[[], bytes]] = {
+        "model": lambda: _graph_json(done.loaded.model),
+        "legal": lambda: _graph_json(done.run.model if done.run else None),
+        "workload": lambda: _made(done.workload, box).to_json(),
+        "costs": lambda: _made(done.table, box).to_json(),
+        "assignment": lambda: _made(done.assignment, box).to_json(),
+        "schedule": lambda: _made(done.schedule, box).to_json(),
+    }
+    return boxes[box]()
+
+
+def _made(value: T | None, box: str) -> T:
+    if value is None:
+        raise UserError(f"the run stopped before {box}")
+    return value
+
+
+def _graph_json(model: Any) -> bytes:
+    graph = _made(model, "the graph").graph
+    nodes = [
+        {
+            "name": node.name,
+            "op_type": node.op_type,
+            "domain": node.domain,
+            "inputs": [value.name if value is not None else "" for value in node.inputs],
+            "outputs": [{"name": v.name, "type": str(v.type), "shape": str(v.shape)} for v in node.outputs],
+            "notes": dict(sorted(node.metadata_props.items())),
+        }
+        for node in graph
+    ]
+    tree = {
+        "opsets": dict(sorted(model.opset_imports.items())),
+        "inputs": [v.name for v in graph.inputs],
+        "outputs": [v.name for v in graph.outputs],
+        "nodes": nodes,
+    }
+    return json.dumps(tree, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def write_folder(done: Compilation, out: Path, force: bool = False) -> None:
+    """Write a finished run as an output folder, whole or not at all.
+
+    original.onnx, legalised.onnx, host.functions.onnx, partitions/<id>.onnx, report.json, report.md, manifest.json.
+    Raises UserError when `out` may not be written or replaced, LimitError when the disk is full.
+    """
+    from h4hc.outdir import OutputFolder
+    from h4hc.partitioned import legalised_model, model_bytes, partition_models, partitioned_model
+    from h4hc.report import make_report, report_bytes
+    from h4hc.report_views import render_markdown
+
+    assert done.run is not None
+    assert done.system is not None
+    assert done.schedule is not None
+    facts = {
+        "target": done.system.name,
+        "target_sha256": done.system.sha256,
+        "model": done.loaded.name,
+        "model_sha256": done.loaded.sha256,
+    }
+    report = make_report(done)
+    with OutputFolder(out, facts, force=force) as folder:
+        folder.add("original.onnx", done.loaded.original, "the model as given, self-contained")
+        folder.add("legalised.onnx", model_bytes(legalised_model(done.run.model)), "the model after the passes")
+        whole = partitioned_model(done.run.model, done.schedule)
+        folder.add("host.functions.onnx", model_bytes(whole), "the partitioned model, one function a partition")
+        for name, part in partition_models(done.run.model, done.schedule).items():
+            folder.add(f"partitions/{name}.onnx", model_bytes(part), "one partition on its own")
+        folder.add("report.json", report_bytes(report), "the report")
+        folder.add("report.md", render_markdown(report).encode(), "the report for people")

@@ -1,0 +1,78 @@
+"""Assignment: which mode each operator runs in, and what is proved about it."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from h4hc.costtypes import Mode
+
+
+class Objective(StrEnum):
+    """What is minimised. edp = energy x delay of one inference."""
+
+    LATENCY = "latency"
+    ENERGY = "energy"
+    EDP = "edp"
+
+
+class Status(StrEnum):
+    """What the solver proved. OPTIMAL only when bound == value up to the solver's double precision (1e-7 relative)."""
+
+    OPTIMAL = "proved optimal"
+    WITHIN_GAP = "proved within gap"
+    FEASIBLE = "feasible, bound not closed"
+    HEURISTIC = "heuristic, no bound"
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One operator's mode and the units (macro numbers) that hold its share; units is empty off the CIM."""
+
+    op: str
+    mode: Mode
+    units: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A complete placement, in execution order, with its exact cost and the proof that goes with it.
+
+    latency_ps, energy_pj: nominal totals of the plan (the ledger sums to them). value, bound: of the objective,
+    in ps, pj or ps x pj. gap = (value - bound) / value.
+    """
+
+    objective: Objective
+    placements: tuple[Placement, ...]
+    latency_ps: int
+    energy_pj: int
+    value: int
+    bound: int
+    gap: float
+    status: Status
+    solver: str
+
+    @functools.cached_property
+    def mode(self) -> dict[str, Mode]:
+        """Mode by op id."""
+        return {p.op: p.mode for p in self.placements}
+
+    def to_json(self) -> bytes:
+        """Canonical JSON."""
+        return bytes(_adapter().dump_json(self, indent=1))
+
+    @staticmethod
+    def from_json(data: bytes) -> Assignment:
+        """Inverse of `to_json`."""
+        result = _adapter().validate_json(data)
+        assert isinstance(result, Assignment)
+        return result
+
+
+@functools.cache
+def _adapter() -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Assignment)

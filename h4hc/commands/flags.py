@@ -1,0 +1,95 @@
+"""What all commands share: the global flags, and checks of options that collect every mistake."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import click
+
+from h4hc.console import Console
+from h4hc.errors import Problem, UserError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def global_flags(function: F) -> F:
+    """--json, -q, -v. `cli.run` has read them already; here they are named for the parser and the help."""
+    for option in (
+        click.option("-v", "--verbose", is_flag=True, expose_value=False, help="Log, notes, tracebacks of bugs."),
+        click.option("-q", "--quiet", is_flag=True, expose_value=False, help="No warnings and no log."),
+        click.option("--json", is_flag=True, expose_value=False, help="One JSON value on stdout, nothing else there."),
+    ):
+        function = option(function)
+    return function
+
+
+def pass_console(function: F) -> F:
+    """Give the command its Console as first argument."""
+    return cast(F, click.make_pass_decorator(Console)(function))
+
+
+def target_problems(target: str | None) -> list[Problem]:
+    """A missing --target, with the known ones: there is no default."""
+    if target:
+        return []
+    from h4hc.target_file import list_targets
+
+    known = ", ".join(t.name for t in list_targets() if t.kind == "system")
+    return [
+        Problem("--target is missing", why="there is no default target", hint=f"one of {known}, or a path to a TOML")
+    ]
+
+
+def pair_problems(flag: str, texts: tuple[str, ...], form: str) -> list[Problem]:
+    """Values that are not LEFT=RIGHT with both sides filled."""
+    return [
+        Problem(f"{flag} {text!r} is not {form}", (flag,), hint=f"write {flag} {form}")
+        for text in texts
+        if not all(text.rpartition("=")[::2])
+    ]
+
+
+def range_problems(flag: str, value: float, low: float, high: float, unit: str) -> list[Problem]:
+    """A number outside [low, high] or not a number."""
+    if math.isfinite(value) and low <= value <= high:
+        return []
+    return [Problem(f"{flag} {value:g} is out of range", (flag,), f"{low:g} to {high:g}{unit} is allowed")]
+
+
+def file_problems(flag: str, path: Path | None) -> list[Problem]:
+    """A file or folder that does not exist."""
+    if path is None or path.exists():
+        return []
+    return [Problem(f"there is no {flag}", (str(path),), hint="check the path")]
+
+
+def raise_all(problems: list[Problem]) -> None:
+    """Raise UserError with all problems, if there are any."""
+    if problems:
+        raise UserError.of(tuple(problems))
+
+
+def write_new(path: Path, data: bytes, force: bool) -> None:
+    """Write a file as a whole or not at all. Raises UserError when it exists (without force) or cannot be written."""
+    import os
+    import tempfile
+
+    if path.exists() and not force:
+        raise UserError("the file exists", (str(path),), hint="--force replaces it")
+    if path.is_dir():
+        raise UserError("this is a folder", (str(path),), hint="name a file")
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as out:
+                out.write(data)
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            os.unlink(name)
+            raise
+    except OSError as error:
+        raise UserError("cannot write the file", (str(path),), str(error.strerror)) from error

@@ -1,0 +1,158 @@
+"""The options that say what to compile and for what, shared by `compile` and `classify`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from h4hc.commands.flags import pair_problems, raise_all, range_problems, target_problems
+from h4hc.errors import H4hcError, Problem, UserError
+
+if TYPE_CHECKING:
+    from h4hc.api import CompileOptions
+
+F = TypeVar("F", bound=Callable[..., Any])
+MAX_TIME_LIMIT_S = 86_400.0
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Values of `model_options` as given, in the spelling of the command line."""
+
+    target: str | None
+    sets: tuple[str, ...]
+    precision: str
+    input_shapes: tuple[str, ...]
+    fix_dims: tuple[str, ...]
+    passes: str
+    limits: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """Values of `plan_options`."""
+
+    objective: str = "latency"
+    pins: tuple[str, ...] = ()
+    forbids: tuple[str, ...] = ()
+    gap: float = 0.0
+    time_limit: float = 60.0
+
+
+def model_options(function: F) -> F:
+    """MODEL, --target and what else decides about the costs."""
+    decorators = (
+        click.argument("model", type=click.Path(path_type=Path)),
+        click.option("--target", metavar="T", help="Target: a name of `h4hc targets list`, or a TOML. Required."),
+        click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a number: cim.macros=8."),
+        click.option(
+            "--precision",
+            type=click.Choice(["auto-int8", "stored"]),
+            default="auto-int8",
+            show_default=True,
+            help="Plan a float model as int8, or cost the types in the file.",
+        ),
+        click.option(
+            "--input-shape",
+            "input_shapes",
+            multiple=True,
+            metavar="NAME=DIMS",
+            help="Shape of an input: x=1,3,224,224.",
+        ),
+        click.option("--fix-dim", "fix_dims", multiple=True, metavar="DIM=N", help="Value of a free dim: batch=1."),
+        click.option("--passes", default="default", show_default=True, help="Pass list; see `h4hc passes`."),
+        click.option("--limit", "limits", multiple=True, metavar="NAME=N", help="Raise a limit: model-bytes=4G."),
+    )
+    for decorator in reversed(decorators):
+        function = decorator(function)
+    return function
+
+
+def plan_options(function: F) -> F:
+    """What is minimised, under which demands."""
+    decorators = (
+        click.option(
+            "--objective",
+            type=click.Choice(["latency", "energy", "edp"]),
+            default="latency",
+            show_default=True,
+            help="What to minimise; edp = energy x latency.",
+        ),
+        click.option("--pin", "pins", multiple=True, metavar="NODE|GLOB=DEV", help="Run these nodes on DEV."),
+        click.option("--forbid", "forbids", multiple=True, metavar="OP|GLOB=DEV", help="Keep these off DEV."),
+        click.option("--gap", type=float, default=0.0, show_default=True, help="Relative gap to the optimum allowed."),
+        click.option("--time-limit", type=float, default=60.0, show_default=True, help="Solver time limit [s]."),
+    )
+    for decorator in reversed(decorators):
+        function = decorator(function)
+    return function
+
+
+def compile_options(
+    model: Path, given: ModelOptions, plan: PlanOptions | None = None, more: tuple[Problem, ...] = ()
+) -> CompileOptions:
+    """Check all options at once and put them together.
+
+    Raises: UserError with every mistake that shows without reading the model, `more` among them.
+    """
+    plan = plan or PlanOptions()
+    problems = [
+        *more,
+        *([] if model.exists() else [Problem("there is no such model file", (str(model),), hint="check the path")]),
+        *target_problems(given.target),
+        *pair_problems("--set", given.sets, "KEY=VALUE"),
+        *pair_problems("--input-shape", given.input_shapes, "NAME=DIMS"),
+        *pair_problems("--fix-dim", given.fix_dims, "DIM=N"),
+        *pair_problems("--pin", plan.pins, "NODE=DEVICE"),
+        *pair_problems("--forbid", plan.forbids, "OP=DEVICE"),
+        *range_problems("--gap", plan.gap, 0.0, 1.0, ""),
+        *range_problems("--time-limit", plan.time_limit, 0.01, MAX_TIME_LIMIT_S, " s"),
+        *_limit_problems(given.limits),
+        *_pass_problems(given.passes),
+    ]
+    raise_all(problems)
+    from h4hc.api import CompileOptions
+    from h4hc.assignment import Objective
+
+    return CompileOptions(
+        target=given.target or "",
+        sets=given.sets,
+        objective=Objective(plan.objective),
+        pins=plan.pins,
+        forbids=plan.forbids,
+        gap=plan.gap,
+        time_limit_s=plan.time_limit,
+        precision="stored" if given.precision == "stored" else "auto-int8",
+        input_shapes=given.input_shapes,
+        fix_dims=given.fix_dims,
+        passes=given.passes,
+        limits=given.limits,
+    )
+
+
+def _limit_problems(texts: tuple[str, ...]) -> list[Problem]:
+    from h4hc.limits import parse
+
+    found: list[Problem] = []
+    for text in texts:
+        try:
+            parse((text,))
+        except UserError as error:
+            found.extend(error.problems)
+    return found
+
+
+def _pass_problems(text: str) -> list[Problem]:
+    if text == "default":
+        return []  # the name of the list that the command uses by itself
+    from h4hc.pipeline import parse_pipeline
+
+    try:
+        parse_pipeline(text)
+    except H4hcError as error:
+        return list(error.problems)
+    return []

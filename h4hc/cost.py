@@ -1,0 +1,219 @@
+"""cost: (Workload, System) -> CostTable: a Cost or a Rejection for each operator x mode, and what lies between them."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from h4hc.costtypes import Capacity, Cost, DeviceModel, Interval, Mode, Rejection, Term
+from h4hc.errors import Problem, UnsupportedOpError
+from h4hc.system import HOST, MoveStep, Switch, System
+from h4hc.workload import Layout, Op, Workload
+
+MODEL_INPUT = ""  # producer of a model input, which starts on the host
+MODEL_OUTPUT = ""  # consumer of a model output, which ends on the host, row-major; such a port has no other consumer
+
+
+@dataclass(frozen=True)
+class OpRow:
+    """All answers about one operator: costs of its legal modes, rejections of the others."""
+
+    op: str
+    costs: tuple[Cost, ...]
+    rejections: tuple[Rejection, ...]
+
+    def cost(self, mode: Mode) -> Cost:
+        """Cost of a legal mode; KeyError otherwise."""
+        for cost in self.costs:
+            if cost.mode == mode:
+                return cost
+        raise KeyError(f"{self.op} in mode {mode.name}")
+
+
+@dataclass(frozen=True)
+class Move:
+    """What it takes to bring a port's tensor from device `src` to device `dst`; no steps = nothing to do."""
+
+    src: str
+    dst: str
+    steps: tuple[MoveStep, ...]
+
+    @property
+    def latency(self) -> Interval:
+        """Sum of its steps [ps]."""
+        return functools.reduce(Interval.__add__, (s.latency for s in self.steps), Interval(0, 0, 0))
+
+    @property
+    def energy(self) -> Interval:
+        """Sum of its steps [pJ]."""
+        return functools.reduce(Interval.__add__, (s.energy for s in self.steps), Interval(0, 0, 0))
+
+
+@dataclass(frozen=True)
+class Port:
+    """A tensor as some of its consumers want it: in one layout. Paid once for each device it is brought to.
+
+    producer: op id, or MODEL_INPUT. consumers: op ids, or (MODEL_OUTPUT,).
+    """
+
+    tensor: str
+    layout: Layout
+    producer: str
+    consumers: tuple[str, ...]
+    moves: tuple[Move, ...]
+
+    def move(self, src: str, dst: str) -> Move:
+        """The move between two devices."""
+        return next(m for m in self.moves if m.src == src and m.dst == dst)
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """Everything the partitioner needs, and nothing else. Rows follow the workload's execution order."""
+
+    system: str
+    rows: tuple[OpRow, ...]
+    ports: tuple[Port, ...]
+    switches: tuple[Switch, ...]
+    capacities: tuple[Capacity, ...]
+
+    @functools.cached_property
+    def row(self) -> dict[str, OpRow]:
+        """Rows by op id."""
+        return {r.op: r for r in self.rows}
+
+    def switch(self, device: str) -> Switch:
+        """Cost of a stay on `device`."""
+        return next(s for s in self.switches if s.device == device)
+
+    def to_json(self) -> bytes:
+        """Canonical JSON."""
+        return bytes(_adapter().dump_json(self, indent=1))
+
+    @staticmethod
+    def from_json(data: bytes) -> CostTable:
+        """Inverse of `to_json`."""
+        table = _adapter().validate_json(data)
+        assert isinstance(table, CostTable)
+        return table
+
+
+def op_row(op: Op, system: System, workload: Workload) -> OpRow:
+    """Ask every device about one operator, in each of its modes."""
+    costs: list[Cost] = []
+    rejections: list[Rejection] = []
+    for device in system.devices:
+        rejected = device_rejection(op, device, workload)
+        for mode in device.modes():
+            if rejected is not None:
+                rejections.append(replace(rejected, mode=mode))
+                continue
+            limit = device.mode_rejection(op, mode)
+            if limit is not None:
+                rejections.append(
+                    Rejection(
+                        mode,
+                        f"{device.family}.mode",
+                        "the mode's own limit holds",
+                        limit.value,
+                        limit.limit,
+                        op.origin,
+                        limit.fix,
+                    )
+                )
+                continue
+            costs.append(_with_leakage(device.cost(op, mode, workload), system))
+    return OpRow(op.id, tuple(costs), tuple(rejections))
+
+
+def device_rejection(op: Op, device: DeviceModel, workload: Workload) -> Rejection | None:
+    """First rule of `device` that `op` breaks, or None. The mode in it is the device's first."""
+    for rule in device.rules():
+        if rule.kinds is not None and op.kind not in rule.kinds:
+            continue
+        violation = rule.check(op, workload)
+        if violation is not None:
+            return Rejection(
+                device.modes()[0],
+                rule.code,
+                rule.sentence,
+                violation.value,
+                violation.limit,
+                op.origin,
+                violation.fix,
+            )
+    return None
+
+
+def _with_leakage(cost: Cost, system: System) -> Cost:
+    leak = system.leakage_energy(cost.latency)
+    term = Term("leakage", "serial", Interval(0, 0, 0), leak, "all devices")
+    return replace(cost, energy=cost.energy + leak, terms=(*cost.terms, term))
+
+
+def _leaky_move(step: MoveStep, system: System) -> MoveStep:
+    return replace(step, energy=step.energy + system.leakage_energy(step.latency))
+
+
+def _ports(workload: Workload, system: System) -> tuple[Port, ...]:
+    wanted: dict[tuple[str, Layout, bool], list[str]] = {}
+    for op in workload.ops:
+        order = op.layout or workload.tensor[(op.inputs or op.outputs)[0]].layout
+        for name in op.inputs:
+            consumers = wanted.setdefault((name, order, False), [])
+            if op.id not in consumers:
+                consumers.append(op.id)
+    for name in workload.outputs:
+        wanted[name, Layout.ROW_MAJOR, True] = [MODEL_OUTPUT]
+    return tuple(
+        _port(name, layout, tuple(consumers), workload, system) for (name, layout, _), consumers in wanted.items()
+    )
+
+
+def _port(name: str, layout: Layout, consumers: tuple[str, ...], workload: Workload, system: System) -> Port:
+    tensor = workload.tensor[name]
+    producer = workload.producer.get(name, MODEL_INPUT)
+    sources = (HOST,) if producer == MODEL_INPUT else system.device_names
+    is_output = consumers == (MODEL_OUTPUT,)
+    border: Literal["", "input", "output"] = "output" if is_output else "input" if producer == MODEL_INPUT else ""
+    moves = []
+    for src in sources:
+        for dst in (HOST,) if is_output else system.device_names:
+            steps = system.interconnect.moves(tensor, src, dst, tensor.layout, layout, border)
+            moves.append(Move(src, dst, tuple(_leaky_move(s, system) for s in steps)))
+    return Port(name, layout, producer, consumers, tuple(moves))
+
+
+def cost_table(workload: Workload, system: System) -> CostTable:
+    """Cost of every operator in every mode, and of every tensor between every pair of devices.
+
+    Raises UnsupportedOpError, listing all operators that no device can run; CostModelError from a model
+    asked outside its range.
+    """
+    rows = tuple(op_row(op, system, workload) for op in workload.ops)
+    stuck = [row for row in rows if not row.costs]
+    if stuck:
+        raise UnsupportedOpError.of(
+            tuple(
+                Problem(
+                    f"no device of {system.name} can run {row.op!r}",
+                    row.rejections[0].origin if row.rejections else (),
+                    "; ".join(f"{r.mode.name}: {r.rule} ({r.value}; limit {r.limit})" for r in row.rejections),
+                    "add a host to the system, or change the model",
+                )
+                for row in stuck
+            )
+        )
+    switches = []
+    for name in system.device_names:
+        switch = system.interconnect.switch(name)
+        switches.append(replace(switch, energy=switch.energy + system.leakage_energy(switch.latency)))
+    return CostTable(system.name, rows, _ports(workload, system), tuple(switches), system.capacities())
+
+
+@functools.cache
+def _adapter() -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(CostTable)

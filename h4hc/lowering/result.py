@@ -1,0 +1,150 @@
+"""Put the workload together: names, bytes, layouts, diagnostics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from h4hc import annotations as marks
+from h4hc.diagnostics import Diagnostic
+from h4hc.lowering.control import Body, Control
+from h4hc.lowering.facts import Known, bodies_of, is_overwritten
+from h4hc.lowering.inputs import biases
+from h4hc.lowering.layouts import Draft, Laid, lay_out
+from h4hc.lowering.operators import compute_dtype
+from h4hc.lowering.plan import Plan
+from h4hc.lowering.site import Group
+from h4hc.workload import Layout, Op, Tensor, Workload
+
+
+def build_workload(
+    model: ir.Model, groups: Sequence[Group], drafts: Sequence[Draft], known: Known, control: Control, plan: Plan
+) -> Workload:
+    """The workload of groups and their drafts, both in execution order."""
+    inputs = [v for v in model.graph.inputs if not is_overwritten(model, v)]
+    shapes = {str(v.name): f.shape for v, f in known.facts.items()}
+    in_names = tuple(str(v.name) for v in inputs)
+    out_names = tuple(str(v.name) for v in model.graph.outputs)
+    laid, orders = lay_out(drafts, shapes, in_names, out_names)
+    shop = _Shop(known, plan, orders, _bias_values(groups, known))
+    for value in inputs:
+        shop.tensor(value)
+    ops = []
+    for group, one in zip(groups, laid, strict=True):
+        body = control.of(group.anchor, known) if bodies_of(group.anchor) else Body()
+        ops.append(shop.op(group, one, body))
+    for value in model.graph.outputs:
+        shop.tensor(value)
+    return Workload(
+        name=model.graph.name or "model",
+        precision=plan.precision,
+        ops=tuple(ops),
+        tensors=tuple(shop.tensors.values()),
+        inputs=in_names,
+        outputs=out_names,
+        diagnostics=_diagnostics(known, control, plan, set(shop.tensors)),
+    )
+
+
+class _Shop:
+    """Makes operators, and each tensor once."""
+
+    def __init__(self, known: Known, plan: Plan, orders: dict[str, Layout], bias: set[ir.Value]) -> None:
+        self._known = known
+        self._plan = plan
+        self._orders = orders
+        self._bias = bias
+        self.tensors: dict[str, Tensor] = {}
+
+    def tensor(self, value: ir.Value, name: str = "") -> Tensor:
+        """The tensor of a value, under its own name or, inside a body, under one that is unique in the model."""
+        name = name or str(value.name)
+        if name not in self.tensors:
+            fact, is_bias = self._known.facts[value], value in self._bias
+            self.tensors[name] = Tensor(
+                name=name,
+                shape=fact.shape,
+                dtype=self._plan.dtype(fact.dtype, is_bias),
+                stored_dtype=fact.dtype,
+                size_bytes=self._plan.size_bytes(fact, is_bias),
+                layout=self._orders.get(name, Layout.ROW_MAJOR),
+                exact=fact.exact,
+            )
+        return self.tensors[name]
+
+    def op(self, group: Group, laid: Laid, body: Body) -> Op:
+        """The operator of a group; what the bodies of control flow move and hold comes on top of its own."""
+        read = [self.tensor(v) for v in group.inputs]
+        weights = [self.tensor(v) for v in group.constants]
+        weights += [
+            self.tensor(v, f"{group.id}/{i}/{v.name}") for i, v in enumerate(body.constants) if v not in group.constants
+        ]
+        written = [self.tensor(v) for v in group.outputs]
+        inner_read = sum(self._plan.size_bytes(fact) * times for fact, times, _ in body.traffic)
+        inner_written = sum(self._plan.size_bytes(fact) * times for fact, _, times in body.traffic)
+        lowered = laid.lowered
+        return Op(
+            id=group.id,
+            kind=lowered.kind,
+            params=lowered.params,
+            inputs=tuple(t.name for t in read),
+            outputs=tuple(t.name for t in written),
+            weights=tuple(t.name for t in weights),
+            origin=group.origin,
+            op_types=tuple(node.op_type for node in group.members),
+            dtype=self._plan.dtype(compute_dtype(group, self._known)),
+            macs=lowered.macs + body.macs,
+            weight_bytes=sum(t.size_bytes for t in weights),
+            input_bytes=sum(t.size_bytes for t in read) + inner_read,
+            output_bytes=sum(t.size_bytes for t in written) + inner_written,
+            layout=laid.layout,
+            activation=lowered.activation,
+            region=marks.region(group.anchor),
+        )
+
+
+def _bias_values(groups: Sequence[Group], known: Known) -> set[ir.Value]:
+    """Constants that are added to an accumulator."""
+    found: set[ir.Value] = set()
+    for group in groups:
+        for node in group.members:
+            found.update(v for i in biases(node) if i < len(node.inputs) and (v := node.inputs[i]) is not None)
+        if marks.kind(group.anchor) == "fully_connected":
+            name = marks.params(group.anchor).get("bias", "")
+            found.update(v for v in group.constants if v.name == name)
+    return {v for v in found if known.constant.get(v, False)}
+
+
+def _diagnostics(known: Known, control: Control, plan: Plan, listed: set[str]) -> tuple[Diagnostic, ...]:
+    found = []
+    if plan.int8:
+        found.append(
+            Diagnostic(
+                "H4W110",
+                "warning",
+                "float model planned as int8: one byte an element, int32 biases; the plan holds for the model once it "
+                "is quantised",
+                hint="quantise before deployment, or plan with --precision stored",
+            )
+        )
+    notes = (
+        ("H4W111", "note", known.bounded, "shapes that depend on data: sizes are upper bounds"),
+        ("H4W112", "warning", known.estimated, "shapes that depend on data: sizes are estimates, no bound is known"),
+        ("H4W113", "note", known.unsized, "tensors of text or of unknown type: sizes are estimates by element count"),
+    )
+    for code, severity, names, what in notes:
+        where = tuple(name for name in names if name in listed)
+        if where:
+            found.append(Diagnostic(code, "note" if severity == "note" else "warning", what, where))
+    if control.open_ended:
+        found.append(
+            Diagnostic(
+                "H4W114",
+                "warning",
+                "loops whose number of runs is not known: their bodies are costed once",
+                tuple(dict.fromkeys(control.open_ended)),
+                "give the trip count as a constant",
+            )
+        )
+    return tuple(found)

@@ -1,0 +1,152 @@
+"""check_plan: is this assignment a legal plan, and does it cost what it says? Written apart from the solver.
+
+Shares no code with partition.py, plan_program.py, plan_cost.py or packing.py: it walks the table itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import networkx as nx
+
+from h4hc.assignment import Assignment, Status
+from h4hc.cost import CostTable
+from h4hc.schedule import Schedule
+from h4hc.workload import Workload
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A broken rule: its name, and the operators, tensors or devices it is about."""
+
+    rule: str
+    where: tuple[str, ...]
+    detail: str
+
+
+def check_plan(workload: Workload, table: CostTable, assignment: Assignment, plan: Schedule) -> tuple[Fault, ...]:
+    """Every fault of a plan; empty for a good one.
+
+    Rules: coverage (each operator once, in order), order (every input made before it is read), legality (the
+    mode is in the table), units (as many distinct ones as the mode uses), capacity (no unit over its bytes),
+    convexity (the partitions form no cycle), totals (recomputed from the table, and summed over the steps),
+    proof (bound <= value, and equal where optimality is claimed).
+    """
+    faults = [*_coverage(workload, table, assignment), *_order(workload)]
+    if faults:
+        return tuple(faults)
+    return (
+        *_legality(table, assignment),
+        *_capacity(table, assignment),
+        *_convexity(workload, plan),
+        *_totals(table, assignment, plan),
+        *_proof(assignment),
+    )
+
+
+def _coverage(workload: Workload, table: CostTable, assignment: Assignment) -> list[Fault]:
+    placed = [p.op for p in assignment.placements]
+    expected = [op.id for op in workload.ops]
+    if placed != expected:
+        missing, extra = set(expected) - set(placed), set(placed) - set(expected)
+        return [Fault("coverage", tuple(sorted(missing | extra)), "placements are not the operators in order")]
+    unknown = sorted(set(expected) - {row.op for row in table.rows})
+    return [Fault("coverage", tuple(unknown), "operators without a row in the table")] if unknown else []
+
+
+def _order(workload: Workload) -> list[Fault]:
+    known = set(workload.inputs)
+    faults = []
+    for op in workload.ops:
+        late = tuple(name for name in op.inputs if name not in known)
+        if late:
+            faults.append(Fault("order", (op.id, *late), "read before they are made"))
+        known.update(op.outputs)
+    return faults
+
+
+def _legality(table: CostTable, assignment: Assignment) -> list[Fault]:
+    faults = []
+    for placement in assignment.placements:
+        legal = [cost.mode for cost in table.row[placement.op].costs]
+        if placement.mode not in legal:
+            faults.append(Fault("legality", (placement.op,), f"mode {placement.mode.name} is not legal"))
+    return faults
+
+
+def _capacity(table: CostTable, assignment: Assignment) -> list[Fault]:
+    faults = []
+    load: dict[tuple[str, int], int] = {}
+    store = {cap.device: cap for cap in table.capacities}
+    for placement in assignment.placements:
+        cap, mode = store[placement.mode.device], placement.mode
+        if cap.units == 1 and cap.unit_bytes is None:
+            if placement.units:
+                faults.append(Fault("units", (placement.op,), f"{mode.device} has no units to hold weights"))
+            continue
+        if len(set(placement.units)) != mode.units or not all(0 <= u < cap.units for u in placement.units):
+            faults.append(Fault("units", (placement.op,), f"{mode.name} on units {placement.units} of {cap.units}"))
+        share = next((c.unit_weight_bytes for c in table.row[placement.op].costs if c.mode == mode), 0)
+        for unit in placement.units:
+            load[mode.device, unit] = load.get((mode.device, unit), 0) + share
+    for (device, unit), held in sorted(load.items()):
+        limit = store[device].unit_bytes
+        if limit is not None and held > limit:
+            faults.append(Fault("capacity", (f"{device}[{unit}]",), f"{held} bytes in a unit of {limit}"))
+    return faults
+
+
+def _convexity(workload: Workload, plan: Schedule) -> list[Fault]:
+    home = {op: part.id for part in plan.partitions for op in part.ops}
+    if sorted(home) != sorted(op.id for op in workload.ops):
+        return [Fault("coverage", (), "partitions do not hold each operator once")]
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_nodes_from(part.id for part in plan.partitions)
+    maker = {name: op.id for op in workload.ops for name in op.outputs}
+    for op in workload.ops:
+        for name in op.inputs:
+            if name in maker and home[maker[name]] != home[op.id]:
+                graph.add_edge(home[maker[name]], home[op.id])
+    if nx.is_directed_acyclic_graph(graph):
+        return []
+    cycle = [edge[0] for edge in nx.find_cycle(graph)]
+    return [Fault("convexity", tuple(cycle), "partitions wait for each other")]
+
+
+def _totals(table: CostTable, assignment: Assignment, plan: Schedule) -> list[Fault]:
+    """Walk the plan with a plain set of what has been brought where."""
+    device = {p.op: p.mode.device for p in assignment.placements}
+    latency = energy = 0
+    last = "host"
+    for placement in assignment.placements:
+        now = placement.mode.device
+        if now not in (last, "host"):
+            stay = next(s for s in table.switches if s.device == now)
+            latency, energy = latency + stay.latency.nominal, energy + stay.energy.nominal
+        last = now
+        cost = next((c for c in table.row[placement.op].costs if c.mode == placement.mode), None)
+        if cost is not None:
+            latency, energy = latency + cost.latency.nominal, energy + cost.energy.nominal
+    for port in table.ports:
+        source = device.get(port.producer, "host")
+        for target in sorted({device.get(consumer, "host") for consumer in port.consumers}):
+            for move in port.moves:
+                if (move.src, move.dst) == (source, target):
+                    latency += sum(s.latency.nominal for s in move.steps)
+                    energy += sum(s.energy.nominal for s in move.steps)
+    faults = []
+    claimed = (assignment.latency_ps, assignment.energy_pj)
+    if claimed != (latency, energy):
+        faults.append(Fault("totals", (), f"assignment says {claimed}, the table adds up to {(latency, energy)}"))
+    ledger = (sum(s.latency.nominal for s in plan.steps), sum(s.energy.nominal for s in plan.steps))
+    if ledger != (latency, energy):
+        faults.append(Fault("totals", (), f"the ledger sums to {ledger}, the table adds up to {(latency, energy)}"))
+    return faults
+
+
+def _proof(assignment: Assignment) -> list[Fault]:
+    if assignment.bound > assignment.value:
+        return [Fault("proof", (), f"bound {assignment.bound} above value {assignment.value}")]
+    if assignment.status is Status.OPTIMAL and assignment.bound != assignment.value:
+        return [Fault("proof", (), f"called optimal with bound {assignment.bound} below {assignment.value}")]
+    return []

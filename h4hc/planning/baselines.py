@@ -1,0 +1,122 @@
+"""Plans a person would draw by hand, on the same cost table: host-only, npu-only, cim-only, greedy per operator.
+
+They are printed beside the chosen plan, and they are the solver's fallback: a plan is never worse than any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from h4hc.costtypes import Mode
+from h4hc.planning.plan_cost import Pair, PlanCosts
+from h4hc.planning.program import Weights, pack_device, pack_plan, tight_devices
+from h4hc.system import HOST
+
+Allowed = Sequence[Sequence[Mode]]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A named plan with its exact totals; modes is empty and `why` says why when there is no such plan."""
+
+    name: str
+    modes: tuple[Mode, ...]
+    latency_ps: int
+    energy_pj: int
+    why: str = ""
+
+
+def only(costs: PlanCosts, allowed: Allowed, device: str) -> tuple[Mode, ...] | str:
+    """Everything on `device` that may run there and fits, the rest on the host; a reason if the host may not.
+
+    On `device` each operator takes its fastest mode; operators are offered in execution order, and one that no
+    longer fits into the weight store goes to the host.
+    """
+    return _in_order(costs, allowed, lambda at, modes: _prefer(costs, at, modes, device))
+
+
+def greedy(costs: PlanCosts, allowed: Allowed, value: Callable[[Pair], int]) -> tuple[Mode, ...] | str:
+    """Each operator in its own cheapest mode that still fits, blind to moves and switches."""
+    return _in_order(
+        costs, allowed, lambda at, modes: sorted(modes, key=lambda m: (value(costs.op[at][m]), modes.index(m)))
+    )
+
+
+def _prefer(costs: PlanCosts, at: int, modes: Sequence[Mode], device: str) -> list[Mode]:
+    there = sorted((m for m in modes if m.device == device), key=lambda m: (costs.op[at][m], m.units))
+    host = [m for m in modes if m.device == HOST and device != HOST]
+    return [*there, *host]
+
+
+def _in_order(
+    costs: PlanCosts, allowed: Allowed, rank: Callable[[int, Sequence[Mode]], list[Mode]]
+) -> tuple[Mode, ...] | str:
+    """Take each operator's best-ranked mode that fits. Stores are checked by the exact packing as they fill."""
+    chosen: list[Mode] = []
+    tight = tight_devices(costs, allowed)
+    for at, modes in enumerate(allowed):
+        for mode in rank(at, modes):
+            if costs.unit_bytes[at][mode] == 0 or _fits(costs, (mode,), [*chosen, mode], tight):
+                chosen.append(mode)
+                break
+        else:
+            return f"{costs.ids[at]} may run on none of its devices"
+    return tuple(chosen)
+
+
+def improve(costs: PlanCosts, allowed: Allowed, start: Sequence[Mode], weights: Weights) -> tuple[Mode, ...]:
+    """Descend by single moves until none helps: (objective, then latency + energy, then the order of modes).
+
+    Exact integers throughout, so on the solver's plan this removes what its tolerances left and makes ties
+    fall the same way each time. Capacity is respected; operators are visited in execution order.
+    """
+    modes = list(start)
+    devices = [m.device for m in modes]
+    tight = tight_devices(costs, allowed)
+
+    def key(at: int) -> tuple[int, int, int]:
+        pair = costs.around(at, modes, devices)
+        return weights.of(pair), pair[0] + pair[1], allowed[at].index(modes[at])
+
+    changed = True
+    while changed:
+        changed = False
+        for at, options in enumerate(allowed):
+            best, best_key = modes[at], key(at)
+            for mode in options:
+                if mode == best:
+                    continue
+                old = modes[at]
+                modes[at], devices[at] = mode, mode.device
+                candidate = key(at)
+                if candidate < best_key and _fits(costs, (mode, old), modes, tight):
+                    best, best_key, changed = mode, candidate, True
+                else:
+                    modes[at], devices[at] = old, old.device
+            modes[at], devices[at] = best, best.device
+    return tuple(modes)
+
+
+def _fits(costs: PlanCosts, touched: Sequence[Mode], modes: Sequence[Mode], tight: Mapping[str, bool]) -> bool:
+    """Whether the stores of the touched modes' devices still pack. First-fit can fail on a subset of what it packed
+    before, so leaving a device is checked as well."""
+    devices = sorted({m.device for m in touched if tight[m.device]})
+    return all(pack_device(costs, device, modes, first_fit=True) is not None for device in devices)
+
+
+def baselines(costs: PlanCosts, allowed: Allowed, value: Callable[[Pair], int]) -> tuple[Baseline, ...]:
+    """All baselines, sorted by name: one for each device of the system, and greedy by `value` of (ps, pJ)."""
+    plans: dict[str, tuple[Mode, ...] | str] = {
+        f"{device}-only": only(costs, allowed, device) for device in costs.capacity
+    }
+    plans["greedy"] = greedy(costs, allowed, value)
+    return tuple(_baseline(costs, name, plans[name]) for name in sorted(plans))
+
+
+def _baseline(costs: PlanCosts, name: str, plan: tuple[Mode, ...] | str) -> Baseline:
+    if isinstance(plan, str):
+        return Baseline(name, (), 0, 0, plan)
+    assert pack_plan(costs, plan) is not None
+    total: Pair = costs.total(plan)
+    return Baseline(name, plan, *total)

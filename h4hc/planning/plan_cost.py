@@ -1,0 +1,91 @@
+"""What a complete choice of modes costs, in exact integers: the sums that the solver minimises and baselines share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from h4hc.cost import MODEL_INPUT, MODEL_OUTPUT, CostTable
+from h4hc.costtypes import Mode
+from h4hc.system import HOST
+
+Pair = tuple[int, int]  # latency [ps], energy [pJ]
+
+
+@dataclass(frozen=True)
+class PortCost:
+    """A port reduced to what the sums need. producer: position in the order, or None for a model input.
+
+    consumers: positions, empty for a model output. cost[src, dst] in (ps, pJ), zero pairs left out.
+    """
+
+    producer: int | None
+    consumers: tuple[int, ...]
+    cost: Mapping[tuple[str, str], Pair]
+
+
+class PlanCosts:
+    """Index of a CostTable by position in the execution order.
+
+    total = sum of operators + sum of stays on devices other than the host + for each port and each device its
+    consumers run on, one move from the producer's device.
+    """
+
+    def __init__(self, table: CostTable) -> None:
+        self.ids = tuple(row.op for row in table.rows)
+        position = {op: i for i, op in enumerate(self.ids)}
+        self.op: tuple[dict[Mode, Pair], ...] = tuple(
+            {c.mode: (c.latency.nominal, c.energy.nominal) for c in row.costs} for row in table.rows
+        )
+        self.unit_bytes: tuple[dict[Mode, int], ...] = tuple(
+            {c.mode: c.unit_weight_bytes for c in row.costs} for row in table.rows
+        )
+        self.stay: dict[str, Pair] = {
+            s.device: (s.latency.nominal, s.energy.nominal) for s in table.switches if s.device != HOST
+        }
+        self.capacity = {c.device: c for c in table.capacities}
+        self.ports = tuple(
+            PortCost(
+                None if port.producer == MODEL_INPUT else position[port.producer],
+                () if port.consumers == (MODEL_OUTPUT,) else tuple(position[c] for c in port.consumers),
+                {
+                    (m.src, m.dst): (m.latency.nominal, m.energy.nominal)
+                    for m in port.moves
+                    if m.latency.nominal or m.energy.nominal
+                },
+            )
+            for port in table.ports
+        )
+        self._ports_at: list[list[int]] = [[] for _ in self.ids]
+        for index, port in enumerate(self.ports):
+            touched = {*port.consumers, *(() if port.producer is None else (port.producer,))}
+            for at in sorted(touched):
+                self._ports_at[at].append(index)
+
+    def port(self, index: int, devices: Sequence[str]) -> Pair:
+        """Cost of one port under a choice of devices."""
+        port = self.ports[index]
+        src = HOST if port.producer is None else devices[port.producer]
+        wanted = {devices[c] for c in port.consumers} if port.consumers else {HOST}
+        pairs = [port.cost.get((src, dst), (0, 0)) for dst in wanted]
+        return sum(p[0] for p in pairs), sum(p[1] for p in pairs)
+
+    def enter(self, at: int, devices: Sequence[str]) -> Pair:
+        """Cost of a stay that begins at position `at`, zero if none does."""
+        if at >= len(devices) or devices[at] == HOST or (at > 0 and devices[at - 1] == devices[at]):
+            return 0, 0
+        return self.stay[devices[at]]
+
+    def total(self, modes: Sequence[Mode]) -> Pair:
+        """Latency [ps] and energy [pJ] of a whole plan."""
+        devices = [m.device for m in modes]
+        parts = [self.op[i][m] for i, m in enumerate(modes)]
+        parts += [self.enter(i, devices) for i in range(len(modes))]
+        parts += [self.port(i, devices) for i in range(len(self.ports))]
+        return sum(p[0] for p in parts), sum(p[1] for p in parts)
+
+    def around(self, at: int, modes: Sequence[Mode], devices: Sequence[str]) -> Pair:
+        """The part of the total that depends on the mode at position `at`."""
+        parts = [self.op[at][modes[at]], self.enter(at, devices), self.enter(at + 1, devices)]
+        parts += [self.port(i, devices) for i in self._ports_at[at]]
+        return sum(p[0] for p in parts), sum(p[1] for p in parts)

@@ -1,0 +1,253 @@
+"""The integer program of a placement: variables, rows and the way back from a solution to modes and units.
+
+    x[i, m]    operator i runs in mode m                          sum_m x[i, m] = 1
+    X[i, d]    = sum of x[i, m] over the modes m of device d       (an expression, not a variable)
+    z[i, d]    a stay on device d begins at position i             z[i, d] >= X[i, d] - X[i-1, d]        d != host
+    w[p, G, d] port p is moved to d from a device in G             w >= X[v, d] + sum_{s in G} X[u, s] - 1
+               for each consumer v of the port and its producer u
+    capacity   resident weights                                    see `_capacity_rows`
+
+z and w are continuous: with x binary and costs >= 0 they take the value 0 or 1 by themselves. Sources with equal
+cost share a w (group G), which makes the relaxation tighter than one variable a pair of devices.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from h4hc.costtypes import Capacity, Mode
+from h4hc.planning.ilp import Program, Solution
+from h4hc.planning.packing import SEARCH_NODES, pack
+from h4hc.planning.plan_cost import Pair, PlanCosts, PortCost
+from h4hc.system import HOST
+
+
+class Weights(NamedTuple):
+    """Objective = latency * ps + energy * pj, a non-negative integer combination."""
+
+    latency: int
+    energy: int
+
+    def of(self, pair: Pair) -> int:
+        """Value of a (latency, energy) pair."""
+        return self.latency * pair[0] + self.energy * pair[1]
+
+
+def undominated(costs: PlanCosts, at: int, allowed: Sequence[Mode], tight: Mapping[str, bool]) -> tuple[Mode, ...]:
+    """Modes worth keeping: within a device, drop a mode that another equals or beats in latency and energy, and,
+    where the device's weight store is tight, in units and in bytes a unit. Of equal modes the first stays."""
+    kept: list[Mode] = []
+    for index, mode in enumerate(allowed):
+        mine = _demands(costs, at, mode, tight)
+        beaten = False
+        for other_index, other in enumerate(allowed):
+            if other == mode or other.device != mode.device:
+                continue
+            theirs = _demands(costs, at, other, tight)
+            no_worse = all(t <= m for t, m in zip(theirs, mine, strict=True))
+            if no_worse and (theirs != mine or other_index < index):
+                beaten = True
+                break
+        if not beaten:
+            kept.append(mode)
+    return tuple(kept)
+
+
+def _demands(costs: PlanCosts, at: int, mode: Mode, tight: Mapping[str, bool]) -> tuple[int, ...]:
+    pair = costs.op[at][mode]
+    if not tight.get(mode.device, False):
+        return pair
+    return (*pair, mode.units, costs.unit_bytes[at][mode])
+
+
+def tight_devices(costs: PlanCosts, allowed: Sequence[Sequence[Mode]]) -> dict[str, bool]:
+    """Whether a device's weight store can overflow at all: it cannot if the largest share of every operator that
+    may run there fits into one unit together."""
+    worst: dict[str, int] = {}
+    for at, modes in enumerate(allowed):
+        for device in sorted({m.device for m in modes}):
+            share = max(costs.unit_bytes[at][m] for m in modes if m.device == device)
+            worst[device] = worst.get(device, 0) + share
+    return {
+        device: cap.unit_bytes is not None and worst.get(device, 0) > cap.unit_bytes
+        for device, cap in costs.capacity.items()
+    }
+
+
+class PlanProgram:
+    """One program for one table and one set of allowed modes; solved for any weights of the objective.
+
+    exact_units: also decide which units hold each share (needed only when the aggregated rows admit a solution
+    that cannot be packed).
+    """
+
+    def __init__(self, costs: PlanCosts, allowed: Sequence[Sequence[Mode]], *, exact_units: bool) -> None:
+        self.costs = costs
+        self.exact_units = exact_units
+        self.tight = tight_devices(costs, allowed)
+        self.modes = [undominated(costs, at, modes, self.tight) for at, modes in enumerate(allowed)]
+        self.program = Program()
+        self.fixed: list[Pair] = []  # costs that no choice changes
+        self.priced: dict[int, Pair] = {}  # variable -> its cost
+        self.x: list[dict[Mode, int]] = []
+        self.y: dict[tuple[int, Mode, int], int] = {}
+        self._operators()
+        self._stays()
+        for index, port in enumerate(costs.ports):
+            self._port(index, port)
+        for device in sorted(self.tight):
+            if self.tight[device]:
+                self._capacity_rows(costs.capacity[device])
+
+    def _operators(self) -> None:
+        for at, modes in enumerate(self.modes):
+            row = {mode: self.program.binary(f"x[{at},{mode.name}]") for mode in modes}
+            self.x.append(row)
+            self.program.row([(v, 1.0) for v in row.values()], 1.0, 1.0, f"one[{at}]")
+            for mode, variable in row.items():
+                self.priced[variable] = self.costs.op[at][mode]
+
+    def _on(self, at: int, devices: Sequence[str]) -> list[int]:
+        return [v for mode, v in self.x[at].items() if mode.device in devices]
+
+    def _stays(self) -> None:
+        for at in range(len(self.modes)):
+            for device in sorted({m.device for m in self.modes[at]} - {HOST}):
+                here = self._on(at, (device,))
+                before = self._on(at - 1, (device,)) if at else []
+                if not before:  # every use of the device here begins a stay
+                    for variable in here:
+                        self._price(variable, self.costs.stay[device])
+                    continue
+                begins = self.program.indicator(f"z[{at},{device}]")
+                self.priced[begins] = self.costs.stay[device]
+                terms = [(begins, 1.0), *((v, -1.0) for v in here), *((v, 1.0) for v in before)]
+                self.program.row(terms, 0.0, math.inf, f"stay[{at},{device}]")
+
+    def _price(self, variable: int, pair: Pair) -> None:
+        old = self.priced.get(variable, (0, 0))
+        self.priced[variable] = (old[0] + pair[0], old[1] + pair[1])
+
+    def _port(self, index: int, port: PortCost) -> None:
+        sources = (HOST,) if port.producer is None else tuple(sorted({m.device for m in self.modes[port.producer]}))
+        if not port.consumers:  # a model output: the producer's device decides alone
+            for src in sources:
+                pair = port.cost.get((src, HOST), (0, 0))
+                if port.producer is None:
+                    self.fixed.append(pair)
+                else:
+                    for variable in self._on(port.producer, (src,)):
+                        self._price(variable, pair)
+            return
+        for dst in sorted({m.device for c in port.consumers for m in self.modes[c]}):
+            groups: dict[Pair, list[str]] = {}
+            for src in sources:
+                pair = port.cost.get((src, dst), (0, 0))
+                if pair != (0, 0):
+                    groups.setdefault(pair, []).append(src)
+            for number, (pair, group) in enumerate(groups.items()):
+                self._move(f"{index},{number},{dst}", port, pair, group, sources, dst)
+
+    def _move(
+        self, name: str, port: PortCost, pair: Pair, group: list[str], sources: tuple[str, ...], dst: str
+    ) -> None:
+        always = len(group) == len(sources)  # whatever the producer's device, the move is due
+        from_group = [] if always or port.producer is None else self._on(port.producer, group)
+        if always and len(port.consumers) == 1:
+            for variable in self._on(port.consumers[0], (dst,)):
+                self._price(variable, pair)
+            return
+        moved = self.program.indicator(f"w[{name}]")
+        self.priced[moved] = pair
+        for consumer in port.consumers:
+            terms = [(moved, 1.0), *((v, -1.0) for v in self._on(consumer, (dst,)))]
+            terms += [(v, -1.0) for v in from_group]
+            self.program.row(terms, 0.0 if always else -1.0, math.inf, f"move[{name},{consumer}]")
+
+    def _capacity_rows(self, cap: Capacity) -> None:
+        """Aggregated: all shares together fit in all units together, and shares of modes that use every unit fit in
+        one. With `exact_units`, y[i, m, u] says that unit u holds a share, m units in all, each unit within bounds."""
+        assert cap.unit_bytes is not None
+        if not self.exact_units:
+            every, whole = [], []
+            for at, row in enumerate(self.x):
+                for mode, variable in row.items():
+                    share = self.costs.unit_bytes[at][mode] if mode.device == cap.device else 0
+                    if share:
+                        every.append((variable, share * mode.units / cap.unit_bytes))
+                        if mode.units == cap.units:
+                            whole.append((variable, share / cap.unit_bytes))
+            self.program.row(every, -math.inf, float(cap.units), f"capacity[{cap.device}]")
+            if whole:
+                self.program.row(whole, -math.inf, 1.0, f"capacity[{cap.device},each]")
+            return
+        held: list[list[tuple[int, float]]] = [[] for _ in range(cap.units)]
+        for at, row in enumerate(self.x):
+            for mode, variable in row.items():
+                share = self.costs.unit_bytes[at][mode] if mode.device == cap.device else 0
+                if not share:
+                    continue
+                used = [self.program.binary(f"y[{at},{mode.name},{u}]") for u in range(cap.units)]
+                for unit, y in enumerate(used):
+                    self.y[at, mode, unit] = y
+                    held[unit].append((y, share / cap.unit_bytes))
+                self.program.row([*((y, 1.0) for y in used), (variable, -float(mode.units))], 0.0, 0.0, f"units[{at}]")
+        for unit, terms in enumerate(held):
+            self.program.row(terms, -math.inf, 1.0, f"capacity[{cap.device},{unit}]")
+
+    def solve(self, weights: Weights, scale: float, *, gap: float, time_limit_s: float) -> Solution:
+        """Minimise the weighted cost divided by `scale`, fixed costs left out."""
+        cost = {v: weights.of(pair) / scale for v, pair in self.priced.items() if weights.of(pair)}
+        return self.program.solve(cost, gap=gap, time_limit_s=time_limit_s)
+
+    def chosen(self, solution: Solution) -> tuple[Mode, ...]:
+        """Modes of a solution, by position."""
+        return tuple(max(row, key=lambda m, row=row: solution.values[row[m]]) for row in self.x)  # type: ignore[misc]
+
+    def units(self, solution: Solution, modes: Sequence[Mode]) -> dict[int, tuple[int, ...]] | None:
+        """Units each operator's weights live in; None if the modes cannot be packed (or no packing was found)."""
+        placed: dict[int, tuple[int, ...]] = {}
+        for device in sorted(self.costs.capacity):
+            if self.exact_units and self.tight[device]:
+                # an operator without weights holds nothing: any units serve
+                held = {at: list(range(m.units)) for at, m in enumerate(modes) if m.device == device}
+                held.update({at: [] for at in held if self.costs.unit_bytes[at][modes[at]]})
+                for (at, mode, unit), variable in self.y.items():
+                    if mode == modes[at] and mode.device == device and solution.values[variable] > 0.5:
+                        held[at].append(unit)
+                placed.update({at: tuple(units) for at, units in held.items()})
+                continue
+            packed = pack_device(self.costs, device, modes)
+            if packed is None:
+                return None
+            placed.update(packed)
+        return placed
+
+
+def pack_device(
+    costs: PlanCosts, device: str, modes: Sequence[Mode], *, first_fit: bool = False
+) -> dict[int, tuple[int, ...]] | None:
+    """Units for every operator on `device`; None if it overflows. Devices of one unit without a store have none.
+
+    first_fit: do not search beyond the first-fit packing, for callers that ask thousands of times.
+    """
+    cap = costs.capacity[device]
+    users = [at for at, m in enumerate(modes) if m.device == device]
+    if cap.unit_bytes is None:
+        return {at: tuple(range(modes[at].units)) for at in users if cap.units > 1}
+    items = [(modes[at].units, costs.unit_bytes[at][modes[at]]) for at in users]
+    packed = pack(items, cap.units, cap.unit_bytes, node_limit=0 if first_fit else SEARCH_NODES)
+    return None if packed is None else dict(zip(users, packed, strict=True))
+
+
+def pack_plan(costs: PlanCosts, modes: Sequence[Mode]) -> dict[int, tuple[int, ...]] | None:
+    """Units for every operator with resident weights, device by device; None if some device overflows."""
+    placed: dict[int, tuple[int, ...]] = {}
+    for device in sorted(costs.capacity):
+        packed = pack_device(costs, device, modes)
+        if packed is None:
+            return None
+        placed.update(packed)
+    return placed

@@ -1,0 +1,293 @@
+"""make_report: a finished Compilation -> one JSON object that holds all there is to say, valid against its schema.
+
+The terminal view, report.md and `h4hc explain` read this object and nothing else. It holds no time of day, no
+path and no run time, so the same compile gives the same bytes. Units are in the names; `_ps` and `_pj` are
+whole numbers and the ledger sums to the totals exactly.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import h4hc
+from h4hc.classify import classify
+from h4hc.cost import CostTable
+from h4hc.costtypes import ZERO, Interval
+from h4hc.errors import InternalError
+from h4hc.planning.demands import allowed_modes
+from h4hc.reporting.alternatives import used_bytes
+from h4hc.reporting.ops import interval, move_marks, op_rows
+from h4hc.schedule import Partition, Schedule, Step
+from h4hc.workload import Tensor, Workload
+
+if TYPE_CHECKING:
+    from h4hc.api import Compilation
+    from h4hc.assignment import Assignment
+    from h4hc.diagnostics import Diagnostic
+    from h4hc.pipeline import PassStep
+    from h4hc.planning.baselines import Baseline
+    from h4hc.system import System
+
+SCHEMA_VERSION = 1
+LEDGER_KINDS = ("op", "switch", "transfer", "cache", "layout", "quantize", "dequantize")
+
+
+def make_report(compilation: Compilation) -> dict[str, Any]:
+    """The report of a compilation that ran to its end.
+
+    Raises: InternalError when it stopped before the schedule.
+    """
+    c = compilation
+    if c.workload is None or c.system is None or c.table is None or c.assignment is None or c.schedule is None:
+        raise InternalError("a report needs a compilation that ran to its schedule")
+    classes = classify(c.workload, c.table, c.system)
+    allowed = allowed_modes(c.workload, c.table, c.options.pins, c.options.forbids)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "h4hc_version": h4hc.__version__,
+        "model": _model(c, c.workload),
+        "target": _target(c.system),
+        "precision": c.workload.precision,
+        "options": _options(c),
+        "solver": _solver(c.assignment),
+        "totals": _pair(c.schedule.latency, c.schedule.energy),
+        "ledger": ledger(c.schedule),
+        "steps": [_step(s) for s in c.schedule.steps],
+        "partitions": [_partition(p, c.workload) for p in c.schedule.partitions],
+        "ops": op_rows(c.workload, c.table, c.assignment, c.schedule, classes, allowed),
+        "capacity": _capacity(c.table, c.assignment),
+        "baselines": [_baseline(b, c.assignment) for b in c.baselines],
+        "passes": [pass_row(s) for s in c.run.steps] if c.run is not None else [],
+        "diagnostics": [_diagnostic(d) for d in c.diagnostics],
+        "basis": _basis(c.schedule, c.table, c.assignment),
+        "assumptions": _assumptions(c.workload, c.table, c.assignment),
+    }
+
+
+def report_bytes(report: dict[str, Any]) -> bytes:
+    """Canonical form: sorted keys, one blank of indent, LF, ASCII only."""
+    return (json.dumps(report, sort_keys=True, indent=1, ensure_ascii=True, allow_nan=False) + "\n").encode("ascii")
+
+
+def _pair(latency: Interval, energy: Interval) -> dict[str, Any]:
+    return {"latency_ps": interval(latency), "energy_pj": interval(energy)}
+
+
+def _model(c: Compilation, workload: Workload) -> dict[str, Any]:
+    weights = _constants(workload)
+    return {
+        "name": c.loaded.name,
+        "sha256": c.loaded.sha256,
+        "opset": [{"domain": d, "version": v} for d, v in sorted(c.loaded.model.opset_imports.items())],
+        "inputs": [_tensor(workload.tensor[n]) for n in workload.inputs],
+        "outputs": [_tensor(workload.tensor[n]) for n in workload.outputs],
+        "nodes": len(c.loaded.model.graph),
+        "ops": len(workload.ops),
+        "macs": sum(op.macs for op in workload.ops),
+        "parameters": sum(t.elements for t in weights),
+        "parameter_bytes": sum(t.size_bytes for t in weights),
+    }
+
+
+def _constants(workload: Workload) -> list[Tensor]:
+    names = dict.fromkeys(name for op in workload.ops for name in op.weights)
+    return [workload.tensor[n] for n in names if n in workload.tensor]
+
+
+def _tensor(tensor: Tensor) -> dict[str, Any]:
+    return {
+        "name": tensor.name,
+        "shape": list(tensor.shape),
+        "dtype": tensor.dtype,
+        "stored_dtype": tensor.stored_dtype,
+        "size_bytes": tensor.size_bytes,
+    }
+
+
+def _target(system: System) -> dict[str, Any]:
+    return {
+        "name": system.name,
+        "title": system.title,
+        "sha256": system.sha256,
+        "overrides": [{"key": k, "value": v} for k, v in system.overrides],
+        "devices": [
+            {
+                "name": d.name,
+                "family": d.family,
+                "summary": [{"name": k, "value": v} for k, v in d.summary()],
+                "ridge_points": [{"memory": r.memory, "macs_per_byte": r.macs_per_byte} for r in d.ridge_points()],
+            }
+            for d in system.devices
+        ],
+    }
+
+
+def _options(c: Compilation) -> dict[str, Any]:
+    o = c.options
+    return {
+        "objective": str(o.objective),
+        "pins": list(o.pins),
+        "forbids": list(o.forbids),
+        "gap": o.gap,
+        "time_limit_s": o.time_limit_s,
+        "precision": o.precision,
+        "input_shapes": list(o.input_shapes),
+        "fix_dims": list(o.fix_dims),
+        "passes": o.passes,
+        "limits": list(o.limits),
+    }
+
+
+def _solver(a: Assignment) -> dict[str, Any]:
+    return {
+        "name": a.solver,
+        "objective": str(a.objective),
+        "status": str(a.status),
+        "value": a.value,
+        "bound": a.bound,
+        "gap": a.gap,
+    }
+
+
+def ledger(schedule: Schedule) -> list[dict[str, Any]]:
+    """Steps summed by kind and device: operators first, then what lies between them. Sums exactly to the totals."""
+    groups: dict[tuple[str, str], list[Step]] = {}
+    for step in schedule.steps:
+        groups.setdefault((step.kind, step.device), []).append(step)
+    rows = []
+    for kind, device in sorted(groups, key=lambda key: (LEDGER_KINDS.index(key[0]), key[1])):
+        steps = groups[kind, device]
+        latency = energy = ZERO
+        for step in steps:
+            latency, energy = latency + step.latency, energy + step.energy
+        rows.append(
+            {
+                "kind": kind,
+                "device": device,
+                "steps": len(steps),
+                "size_bytes": sum(s.size_bytes for s in steps),
+                **_pair(latency, energy),
+            }
+        )
+    return rows
+
+
+def _step(s: Step) -> dict[str, Any]:
+    return {
+        "index": s.index,
+        "kind": s.kind,
+        "device": s.device,
+        "subject": s.subject,
+        "partition": s.partition,
+        "origin": list(s.origin),
+        "start_ps": s.start_ps,
+        "size_bytes": s.size_bytes,
+        **_pair(s.latency, s.energy),
+    }
+
+
+def _partition(part: Partition, workload: Workload) -> dict[str, Any]:
+    inside = set(part.ops)
+    ops = [op for op in workload.ops if op.id in inside]
+    made = {name for op in ops for name in op.outputs}
+    needed = {name for op in workload.ops if op.id not in inside for name in op.inputs} | set(workload.outputs)
+    reads = sorted({name for op in ops for name in op.inputs} - made)
+    writes = sorted(made & needed)
+    return {
+        "id": part.id,
+        "device": part.device,
+        "ops": list(part.ops),
+        "macs": sum(op.macs for op in ops),
+        "weight_bytes": sum(op.weight_bytes for op in ops),
+        "inputs": reads,
+        "outputs": writes,
+        "input_bytes": sum(workload.tensor[n].size_bytes for n in reads),
+        "output_bytes": sum(workload.tensor[n].size_bytes for n in writes),
+    }
+
+
+def _capacity(table: CostTable, assignment: Assignment) -> list[dict[str, Any]]:
+    holders: dict[tuple[str, int], list[str]] = {}
+    for placement in assignment.placements:
+        if table.row[placement.op].cost(placement.mode).unit_weight_bytes:
+            for unit in placement.units:
+                holders.setdefault((placement.mode.device, unit), []).append(placement.op)
+    limits = {c.device: c.unit_bytes for c in table.capacities}
+    return [
+        {
+            "device": device,
+            "unit_bytes": limits[device],
+            "units": [
+                {"unit": unit, "used_bytes": count, "ops": holders.get((device, unit), [])}
+                for unit, count in enumerate(counts)
+            ],
+        }
+        for device, counts in used_bytes(table, assignment).items()
+    ]
+
+
+def _baseline(plan: Baseline, chosen: Assignment) -> dict[str, Any]:
+    if not plan.modes:
+        return {"name": plan.name, "latency_ps": None, "energy_pj": None, "value_ratio": None, "why": plan.why}
+    value = {"latency": plan.latency_ps, "energy": plan.energy_pj, "edp": plan.latency_ps * plan.energy_pj}
+    return {
+        "name": plan.name,
+        "latency_ps": plan.latency_ps,
+        "energy_pj": plan.energy_pj,
+        "value_ratio": float(f"{value[str(chosen.objective)] / chosen.value:.6g}") if chosen.value else None,
+        "why": plan.why,
+    }
+
+
+def pass_row(step: PassStep) -> dict[str, Any]:
+    """What one pass did, as JSON."""
+    return {
+        "name": step.name,
+        "changed": step.changed,
+        "nodes_before": step.nodes_before,
+        "nodes_after": step.nodes_after,
+        "removed": [{"origin": origin, "why": why} for origin, why in step.removed],
+        "skipped": [{"node": s.node, "why": s.why} for s in step.skipped],
+    }
+
+
+def _diagnostic(d: Diagnostic) -> dict[str, Any]:
+    return {"code": d.code, "severity": d.severity, "what": d.what, "where": list(d.where), "hint": d.hint}
+
+
+def _basis(schedule: Schedule, table: CostTable, assignment: Assignment) -> list[dict[str, Any]]:
+    """Evidence marks with the steps that rest on each; a step may rest on several, so shares overlap."""
+    moves = move_marks(table, assignment)
+    found: dict[str, list[Step]] = {}
+    for step in schedule.steps:
+        if step.kind == "op":
+            marks = table.row[step.subject].cost(assignment.mode[step.subject]).marks
+        elif step.kind == "switch":
+            marks = table.switch(step.subject).marks
+        else:
+            marks = moves[step.subject, step.kind, step.device]
+        for mark in marks:
+            found.setdefault(mark, []).append(step)
+    return [
+        {"mark": mark, "steps": len(steps), "latency_ps": sum(s.latency.nominal for s in steps)}
+        for mark, steps in sorted(found.items())
+    ]
+
+
+def _assumptions(workload: Workload, table: CostTable, assignment: Assignment) -> list[str]:
+    said = [
+        "operators run one at a time, in the order of the steps; nothing overlaps between operators",
+        "'proved optimal' speaks of this cost model and this order, not of measured hardware",
+        "low and high add up the bounds of all steps, as if all sources erred in the same direction",
+    ]
+    if workload.precision == "planned int8":
+        said.append(
+            "the float model is planned as int8: one byte for each weight and activation, int32 bias; "
+            "quantised numbers are not checked here"
+        )
+    if any(sum(units) for units in used_bytes(table, assignment).values()):
+        said.append("resident weights are in place before the inference: loading them once is not in the totals")
+    if any(not t.exact for t in workload.tensors):
+        said.append("some shapes depend on data: their sizes are upper bounds")
+    return said

@@ -1,0 +1,89 @@
+"""A system: devices joined by memories, links and a host that starts them. What a plan costs besides its operators.
+
+Loaded from `targets/systems/*.toml` by `h4hc.target_file`; frozen afterwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from h4hc.costtypes import ZERO, Capacity, DeviceModel, Interval
+from h4hc.workload import Layout, Tensor
+
+HOST = "host"  # every system has a host: it holds the model's inputs and outputs and starts the others
+
+
+@dataclass(frozen=True)
+class MoveStep:
+    """One thing that must happen to a tensor between its producer and a consumer.
+
+    kind: transfer (bytes copied), cache (flush or invalidate), layout (axes reordered), quantize, dequantize
+    (at the model's border). engine: the device or DMA that does it.
+    """
+
+    kind: Literal["transfer", "cache", "layout", "quantize", "dequantize"]
+    engine: str
+    size_bytes: int
+    latency: Interval
+    energy: Interval
+    marks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Switch:
+    """Cost of entering a device (driver call, kick-off) plus leaving it again (interrupt, wake-up), once a stay."""
+
+    device: str
+    latency: Interval
+    energy: Interval
+    marks: tuple[str, ...]
+
+
+class Interconnect(Protocol):
+    """Costs between devices, from the system's file."""
+
+    def switch(self, device: str) -> Switch: ...
+    def moves(
+        self, tensor: Tensor, src: str, dst: str, have: Layout, want: Layout, border: Literal["", "input", "output"]
+    ) -> tuple[MoveStep, ...]: ...
+
+
+@dataclass(frozen=True)
+class System:
+    """name and sha256 identify the target; devices sorted by name, `host` among them."""
+
+    name: str
+    title: str
+    sha256: str
+    devices: tuple[DeviceModel, ...]
+    interconnect: Interconnect
+    overrides: tuple[tuple[str, str], ...] = ()
+
+    def device(self, name: str) -> DeviceModel:
+        """The device called `name`; KeyError if the system has none."""
+        for device in self.devices:
+            if device.name == name:
+                return device
+        raise KeyError(name)
+
+    @property
+    def device_names(self) -> tuple[str, ...]:
+        """Names in sorted order."""
+        return tuple(d.name for d in self.devices)
+
+    def capacities(self) -> tuple[Capacity, ...]:
+        """Weight store of every device."""
+        return tuple(d.capacity() for d in self.devices)
+
+    def leakage_energy(self, latency: Interval) -> Interval:
+        """Energy [pJ] that all devices leak while a step of `latency` [ps] runs: sum(P_leak) * t.
+
+        1 W * 1 ps = 1 pJ, so the product needs no factor. Rounded up at each bound.
+        """
+        low, nominal, high = (sum(d.leakage_w()[i] for d in self.devices) for i in range(3))
+        if high == 0:
+            return ZERO
+        return Interval(
+            int(-(-latency.low * low // 1)), int(-(-latency.nominal * nominal // 1)), int(-(-latency.high * high // 1))
+        )

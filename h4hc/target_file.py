@@ -1,0 +1,299 @@
+"""Target files: TOML -> System. Presets by name, a user's own file by path, `--set` on top.
+
+A system file joins device presets (`targets/<family>/presets/*.toml`) with what they share (SRAM, flash, bus) and what
+lies between them (cache, layout, link, switches). `extends` takes another file as base; tables merge key by key,
+Quantities are replaced whole. Everything is checked at once and fails with TargetError.
+Imports pydantic through h4hc.quantity (about 60 ms): import this module where it is used, not at CLI start.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from h4hc import registry
+from h4hc.costtypes import DeviceModel
+from h4hc.errors import Problem, TargetError
+from h4hc.quantity import Quantity, Schema, Sourced, at_clock, is_quantity, quantities, unit, validated, whole
+from h4hc.system import HOST, System
+from h4hc.target_overrides import apply_overrides
+from h4hc.target_show import describe, support_table
+
+__all__ = [
+    "Quantity",
+    "Schema",
+    "Shared",
+    "Sourced",
+    "SystemSpec",
+    "TargetEntry",
+    "at_clock",
+    "describe",
+    "list_targets",
+    "load_system",
+    "quantities",
+    "support_table",
+    "unit",
+    "validated",
+    "whole",
+]
+
+PJ_PER_BYTE = unit("pJ/B")
+BYTES_PER_S = unit("B/s", positive=True)
+
+
+class Sram(Schema):
+    """On-chip SRAM that all devices reach. size_bytes is what tensors may use."""
+
+    size_bytes: Annotated[int, Field(gt=0)]
+    read_energy: Annotated[Quantity, PJ_PER_BYTE]
+    write_energy: Annotated[Quantity, PJ_PER_BYTE]
+
+
+class Flash(Schema):
+    """Non-volatile memory that holds weights which do not stay in a device."""
+
+    bandwidth: Annotated[Quantity, BYTES_PER_S]
+    read_energy: Annotated[Quantity, PJ_PER_BYTE]
+
+
+class Bus(Schema):
+    """The bus between SRAM and the devices that have no port of their own."""
+
+    bandwidth: Annotated[Quantity, BYTES_PER_S]
+    energy: Annotated[Quantity, PJ_PER_BYTE]
+
+
+class Shared(Schema):
+    """What the devices of a system share; every device is given it along with its own numbers."""
+
+    sram: Sram
+    flash: Flash
+    bus: Bus
+
+
+class Cache(Schema):
+    """Maintenance of the host's data cache: one operation a line, once a direction."""
+
+    line_bytes: Annotated[int, Field(gt=0)]
+    clean_per_line: Annotated[Quantity, unit("ns/line")]
+    invalidate_per_line: Annotated[Quantity, unit("ns/line")]
+    call: Annotated[Quantity, unit("ns")]
+    energy_per_line: Annotated[Quantity, unit("pJ/line")]
+
+
+class SwitchSpec(Schema):
+    """A stay on a device: driver call, kick-off, interrupt, wake-up of the host. Energy beside leakage."""
+
+    latency: Annotated[Quantity, unit("us")]
+    energy: Annotated[Quantity, unit("pJ")]
+
+
+class Link(Schema):
+    """Copies to and from devices with a memory of their own; `devices` names them, empty = all share the SRAM."""
+
+    devices: Annotated[tuple[str, ...], Field(strict=False)]
+    bandwidth: Annotated[Quantity, BYTES_PER_S]
+    setup: Annotated[Quantity, unit("ns")]
+    energy: Annotated[Quantity, PJ_PER_BYTE]
+
+
+class SystemSpec(Sourced):
+    """A system file after merging, without its devices. Costs between devices are made in h4hc.interconnect."""
+
+    shared: Shared
+    cache: Cache
+    switch: dict[str, SwitchSpec]
+    link: Link
+
+
+@dataclass(frozen=True)
+class TargetEntry:
+    """A row of `targets list`: kind system or device; name as `--target` or `preset =` takes it."""
+
+    kind: Literal["system", "device"]
+    name: str
+    title: str
+
+
+# --- reading -----------------------------------------------------------------------------------------------
+
+
+def _packaged(folder: str) -> list[Any]:
+    entries = (resources.files("targets") / folder).iterdir()
+    return sorted((e for e in entries if e.name.endswith(".toml")), key=lambda e: e.name)
+
+
+def _system_names() -> list[str]:
+    return [e.name.removesuffix(".toml") for e in _packaged("systems")]
+
+
+def _preset_names() -> list[str]:
+    return [
+        f"{family}/{entry.name.removesuffix('.toml')}"
+        for family in sorted(registry.TARGET_FAMILIES)
+        for entry in _packaged(f"{family}/presets")
+    ]
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise TargetError("the target file is not valid TOML", (where,), str(error)) from None
+
+
+def _read(name: str, folder: Path | None, kind: Literal["system", "device"]) -> tuple[dict[str, Any], str, Path | None]:
+    """Content of a packaged name or of a .toml path relative to `folder`; its display name; its own folder."""
+    if name.endswith(".toml"):
+        path = (folder or Path()) / name
+        try:
+            return _parse(path.read_text(encoding="utf-8"), path.name), path.name, path.parent
+        except (OSError, UnicodeDecodeError) as error:
+            raise TargetError(f"cannot read target file {name!r}", (name,), type(error).__name__) from None
+    known = _system_names() if kind == "system" else _preset_names()
+    if name not in known:
+        raise TargetError(
+            f"there is no {kind} {name!r}",
+            (name,),
+            f"known: {', '.join(known)}",
+            "name one of these, or give the path of a .toml file",
+        )
+    base = "systems" if kind == "system" else f"{name.split('/')[0]}/presets"
+    entry = resources.files("targets") / base / f"{name.split('/')[-1]}.toml"
+    return _parse(entry.read_text(encoding="utf-8"), f"{name}.toml"), f"{name}.toml", None
+
+
+def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    """Tables key by key; a Quantity, a list or a plain value replaces what was there."""
+    out = dict(base)
+    for key, value in top.items():
+        old = out.get(key)
+        if isinstance(old, dict) and isinstance(value, dict) and not is_quantity(old) and not is_quantity(value):
+            out[key] = _merge(old, value)
+        else:
+            out[key] = copy.deepcopy(value)
+    return out
+
+
+def _extended(
+    name: str, folder: Path | None, kind: Literal["system", "device"], seen: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    data, shown, own_folder = _read(name, folder, kind)
+    return _with_base(data, shown, own_folder, kind, (*seen, name))
+
+
+def _with_base(
+    data: dict[str, Any], where: str, folder: Path | None, kind: Literal["system", "device"], seen: tuple[str, ...]
+) -> dict[str, Any]:
+    """Resolve `extends` of a table and, in a system, the preset of each device, relative to its own file."""
+    data = dict(data)
+    if kind == "system":
+        devices = _table(data.get("devices", {}), "devices", where)
+        data["devices"] = {n: _device(_table(d, f"devices.{n}", where), where, folder) for n, d in devices.items()}
+    base = data.pop("extends", None)
+    if base is None:
+        return data
+    if not isinstance(base, str) or base in seen:
+        raise TargetError("`extends` must name another file", (where,), f"got {base!r} after {' -> '.join(seen)}")
+    return _merge(_extended(base, folder, kind, seen), data)
+
+
+def _table(value: Any, path: str, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TargetError(f"target value {path!r} is not valid", (where,), "must be a table")
+    return value
+
+
+def _device(table: dict[str, Any], where: str, folder: Path | None) -> dict[str, Any]:
+    table = dict(table)
+    preset = table.pop("preset", None)
+    if preset is None:
+        return table
+    if not isinstance(preset, str):
+        raise TargetError("`preset` must be a name or a path", (where,), f"got {preset!r}")
+    return _merge(_extended(preset, folder, "device"), table)
+
+
+# --- building ----------------------------------------------------------------------------------------------
+
+
+def load_system(target: str, sets: tuple[str, ...] = ()) -> System:
+    """The system called `target` (or the file at that path), with each `KEY=VALUE` of `sets` applied.
+
+    Raises TargetError (exit 6) with all faults of the files; UserError (exit 2) for a bad `--set`.
+    """
+    data = _extended(target, None, "system")
+    name = Path(target).stem if target.endswith(".toml") else target
+    data = apply_overrides(data, sets)
+    digest = hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+    devices_data = data.pop("devices", {})
+    spec, devices = _build(data, devices_data, name)
+    from h4hc.interconnect import SharedMemoryInterconnect  # late: it imports SystemSpec from here
+
+    pairs = tuple((key, value) for key, _, value in (s.partition("=") for s in sets))
+    return System(name, spec.title, digest, devices, SharedMemoryInterconnect(spec, devices), pairs)
+
+
+def _build(
+    data: dict[str, Any], devices_data: dict[str, dict[str, Any]], name: str
+) -> tuple[SystemSpec, tuple[DeviceModel, ...]]:
+    """Validate the system and every device, and only then fail: with all problems of all of them."""
+    problems: list[Problem] = []
+    spec: SystemSpec | None = None
+    try:
+        spec = validated(SystemSpec, data, name)
+    except TargetError as error:
+        problems += error.problems
+    if HOST not in devices_data:
+        problems.append(
+            Problem(
+                f"system {name!r} has no device called {HOST!r}", (name,), "the host starts all others and ends models"
+            )
+        )
+    devices: list[DeviceModel] = []
+    for device in sorted(devices_data) if spec else ():
+        numbers = {**devices_data[device], "shared": data["shared"]}
+        try:
+            family = numbers.pop("family", None)
+            if not isinstance(family, str):
+                raise TargetError("a device needs `preset` or `family`", (f"{name}: {device}",))
+            devices.append(registry.load_device(family, device, numbers, f"{name}: {device}"))
+        except TargetError as error:
+            problems += error.problems
+    if spec:
+        problems += _switch_problems(spec, set(devices_data), name)
+    if problems or spec is None:
+        raise TargetError.of(tuple(problems))
+    return spec, tuple(devices)
+
+
+def _switch_problems(spec: SystemSpec, devices: set[str], name: str) -> list[Problem]:
+    others = devices - {HOST}
+    out = [
+        Problem(f"no [switch.{d}] for device {d!r}", (name,), "entering a device is never free", "add the table")
+        for d in sorted(others - set(spec.switch))
+    ]
+    unknown = (set(spec.switch) | set(spec.link.devices)) - others
+    out += [
+        Problem(f"[switch] or [link] names {d!r}, which is no device but the host", (name,)) for d in sorted(unknown)
+    ]
+    return out
+
+
+def list_targets() -> tuple[TargetEntry, ...]:
+    """All systems, then all device presets, by name."""
+    systems = [TargetEntry("system", n, _title(_extended(n, None, "system"))) for n in _system_names()]
+    devices = [TargetEntry("device", n, _title(_extended(n, None, "device"))) for n in _preset_names()]
+    return tuple(systems + devices)
+
+
+def _title(data: dict[str, Any]) -> str:
+    return str(data["title"])

@@ -1,0 +1,3 @@
+"""See README.md in this folder."""
+
+OWNER = "h4hc"

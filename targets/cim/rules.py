@@ -1,0 +1,118 @@
+"""What may run on a digital CIM macro, as sentences with checks. The support table is made from these objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from h4hc.costtypes import Mode, Rule, Violation
+from h4hc.units import format_bytes
+from h4hc.workload import Op, OpKind, Workload
+from targets.cim.geometry import layer, outputs_of, words
+
+if TYPE_CHECKING:
+    from targets.cim.spec import CimSpec
+
+WEIGHT_KINDS = frozenset({OpKind.CONV, OpKind.DEPTHWISE, OpKind.GROUPED_CONV, OpKind.FULLY_CONNECTED})
+LEGAL_KINDS = WEIGHT_KINDS | {OpKind.VIEW}
+
+Check = Callable[[Op, Workload], Violation | None]
+
+
+def make_rules(spec: CimSpec) -> tuple[Rule, ...]:
+    """The rules of a device with these numbers; the first one an operator breaks is reported."""
+    stationary = frozenset({OpKind.MATMUL, OpKind.CONV_TRANSPOSE})
+    others = frozenset(OpKind) - LEGAL_KINDS - stationary
+    types = " or ".join(spec.input_types)
+    activations = ", ".join(spec.post_activations) or "none"
+    return (
+        Rule(
+            "cim.other_work",
+            "a macro multiplies activations with stored weights and does nothing else",
+            _kind,
+            others,
+            True,
+        ),
+        Rule(
+            "cim.product",
+            "a macro runs no product of two activations and no transposed convolution",
+            _kind,
+            stationary,
+            True,
+        ),
+        Rule("cim.stationary_weights", "the weights are constants of the model", _stationary, WEIGHT_KINDS),
+        Rule("cim.dtype", f"activations are {types}", _dtype(spec), LEGAL_KINDS),
+        Rule("cim.post_unit", f"a fused activation is one the post unit has: {activations}", _post(spec), WEIGHT_KINDS),
+        Rule("cim.fits", f"one operator's weights fit the {spec.macros} macros together", _fits(spec), WEIGHT_KINDS),
+    )
+
+
+def _kind(op: Op, workload: Workload) -> Violation | None:
+    return Violation(op.kind.value, ", ".join(sorted(k.value for k in LEGAL_KINDS)))
+
+
+def _stationary(op: Op, workload: Workload) -> Violation | None:
+    if op.weights:
+        return None
+    return Violation(
+        "the weights are computed at run time", "constant weights", "fold them, or leave it to another device"
+    )
+
+
+def _dtype(spec: CimSpec) -> Check:
+    def check(op: Op, workload: Workload) -> Violation | None:
+        if op.dtype in spec.input_types:
+            return None
+        return Violation(op.dtype, " or ".join(spec.input_types), "quantise the operator")
+
+    return check
+
+
+def _post(spec: CimSpec) -> Check:
+    def check(op: Op, workload: Workload) -> Violation | None:
+        if not op.activation or op.activation in spec.post_activations:
+            return None
+        return Violation(op.activation, ", ".join(spec.post_activations) or "none", "use relu or relu6 in this layer")
+
+    return check
+
+
+def _fits(spec: CimSpec) -> Check:
+    def check(op: Op, workload: Workload) -> Violation | None:
+        work = layer(op.params)
+        assert work is not None, op.id  # a weight kind always is one
+        macros = min(spec.macros, work.outputs)
+        return _bank_violation(spec, op, macros)
+
+    return check
+
+
+def unit_bytes(spec: CimSpec, op: Op, macros: int) -> int:
+    """Bytes that the fullest of `macros` macros stores for `op`: whole read words, as stored."""
+    work = layer(op.params)
+    if work is None:
+        return 0
+    most, _ = outputs_of(work.outputs, macros)
+    return words(spec, work.weights_per_output, most) * spec.word_bytes
+
+
+def _bank_violation(spec: CimSpec, op: Op, macros: int) -> Violation | None:
+    need = unit_bytes(spec, op, macros)
+    if need <= spec.bank_bytes:
+        return None
+    return Violation(
+        f"{format_bytes(need)} in each of {macros} macros",
+        f"{format_bytes(spec.bank_bytes)} a macro",
+        "more or larger macros (macros, bank_bits)",
+    )
+
+
+def mode_violation(spec: CimSpec, op: Op, mode: Mode) -> Violation | None:
+    """Limits of one mode: a view needs no macros to share it; no macro may stay without an output channel."""
+    if op.kind is OpKind.VIEW:
+        return None if mode.units == 1 else Violation(f"{mode.units} macros", "1: a view computes nothing")
+    work = layer(op.params)
+    assert work is not None, op.id
+    if mode.units > work.outputs:
+        return Violation(f"{mode.units} macros", f"{work.outputs} output channels to share out")
+    return _bank_violation(spec, op, mode.units)

@@ -1,0 +1,181 @@
+"""Cost of every operator kind on a Cortex-M core.
+
+latency = max(compute, sram traffic) + weights from flash + dispatch
+  compute  = macs / (MAC/cycle)  or  elements * (cycle/element)  or  bytes / (B/cycle)
+  weights  are read from flash and not overlapped: the core is in order and waits for its loads
+  dispatch = fixed cycles a kernel call
+energy = core energy per cycle * busy cycles + memory energy per byte. Rates and bounds: presets/*.toml.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from h4hc.costtypes import ZERO, Bound, Cost, Mode, Term
+from h4hc.errors import CostModelError
+from h4hc.target_file import Quantity, at_clock, whole
+from h4hc.units import PS_PER_S
+from h4hc.workload import (
+    ConvParams,
+    ElementwiseParams,
+    GenericParams,
+    MoveParams,
+    Op,
+    OpKind,
+    PoolParams,
+    ResizeParams,
+    VectorParams,
+)
+
+if TYPE_CHECKING:
+    from targets.cortex_m.spec import CortexMSpec, TypeRates
+
+Bounds = tuple[float, float, float]
+
+_TYPE_CLASS = {"int8": "int8", "uint8": "int8", "bool": "int8", "float16": "float16", "float32": "float32"}
+_MAC_KINDS = frozenset(
+    {
+        OpKind.CONV,
+        OpKind.DEPTHWISE,
+        OpKind.GROUPED_CONV,
+        OpKind.CONV_TRANSPOSE,
+        OpKind.FULLY_CONNECTED,
+        OpKind.MATMUL,
+    }
+)
+
+
+def op_cost(spec: CortexMSpec, op: Op, mode: Mode) -> Cost:
+    """Latency and energy of one operator; see the module's text for the formula."""
+    cycles, used = _compute(spec, op)
+    compute_latency = at_clock(cycles, spec.clock_hz)
+    core = whole(_product(cycles, spec.energy_per_cycle))
+    traffic = op.input_bytes + op.output_bytes if op.kind is not OpKind.VIEW else 0
+    overhead = spec.view_overhead if op.kind is OpKind.VIEW else spec.op_overhead
+    terms = [
+        Term("compute", "parallel", compute_latency, core, "core"),
+        _memory_term(spec, op, traffic),
+        _weights_term(spec, op),
+        Term(
+            "dispatch",
+            "serial",
+            at_clock(overhead.times(1), spec.clock_hz),
+            whole(_product(overhead.times(1), spec.energy_per_cycle)),
+            "core",
+        ),
+    ]
+    sram = spec.shared.sram
+    used += [overhead, spec.energy_per_cycle, spec.memory_rate, sram.read_energy, sram.write_energy]
+    if op.weight_bytes:
+        used += [spec.shared.flash.bandwidth, spec.shared.flash.read_energy]
+    kept = tuple(t for t in terms if t.latency != ZERO or t.energy != ZERO)
+    moved = [("sram", traffic), ("flash", op.weight_bytes)]
+    nominal = sum(t.latency.nominal for t in kept if t.role == "serial")
+    nominal += max((t.latency.nominal for t in kept if t.role == "parallel"), default=0)
+    return Cost.from_terms(
+        mode,
+        kept,
+        cycles=max(1, nominal * spec.clock_hz // PS_PER_S),
+        bound=_bound(terms),
+        bytes_moved=tuple((m, b) for m, b in moved if b),
+        model="cortex_m.rates",
+        marks=tuple(sorted({q.mark for q in used})),
+    )
+
+
+def _bound(terms: list[Term]) -> Bound:
+    compute, memory, weights, dispatch = (t.latency.nominal for t in terms)
+    if dispatch >= max(compute, memory) + weights:
+        return Bound.OVERHEAD
+    return Bound.MEMORY if max(memory, weights) > compute else Bound.COMPUTE
+
+
+def _memory_term(spec: CortexMSpec, op: Op, traffic: int) -> Term:
+    sram = spec.shared.sram
+    latency = at_clock(spec.memory_rate.divide(traffic), spec.clock_hz)
+    read, write = (op.input_bytes, op.output_bytes) if traffic else (0, 0)
+    energy = whole(sram.read_energy.times(read)) + whole(sram.write_energy.times(write))
+    return Term("memory", "parallel", latency, energy, "sram")
+
+
+def _weights_term(spec: CortexMSpec, op: Op) -> Term:
+    flash = spec.shared.flash
+    latency = whole(flash.bandwidth.divide(op.weight_bytes * PS_PER_S))
+    return Term("weights", "serial", latency, whole(flash.read_energy.times(op.weight_bytes)), "flash")
+
+
+def _product(bounds: Bounds, quantity: Quantity) -> Bounds:
+    return bounds[0] * quantity.low, bounds[1] * quantity.value, bounds[2] * quantity.high
+
+
+def _sum(a: Bounds, b: Bounds) -> Bounds:
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
+
+
+def _compute(spec: CortexMSpec, op: Op) -> tuple[Bounds, list[Quantity]]:
+    """Cycles the core computes, and the quantities used."""
+    rates: TypeRates = getattr(spec.rates, _TYPE_CLASS.get(op.dtype, "other"))
+    if op.kind is OpKind.VIEW:
+        return (0.0, 0.0, 0.0), []
+    if op.kind in _MAC_KINDS:
+        rate: Quantity = getattr(rates.macs, op.kind.value)
+        bounds, used = rate.divide(op.macs), [rate]
+    elif op.kind is OpKind.MOVE:
+        rate = spec.transpose_rate if _is_transpose(op) else spec.move_rate
+        bounds, used = rate.divide(max(op.input_bytes, op.output_bytes)), [rate]
+    else:
+        count, name = _elements(spec, op)
+        per_element: Quantity = getattr(rates.elements, name)
+        bounds, used = per_element.times(count), [per_element]
+    if op.activation and op.activation not in spec.free_activations:
+        extra = rates.elements.activation
+        bounds, used = _sum(bounds, extra.times(_results(op))), [*used, extra]
+    return bounds, used
+
+
+def _is_transpose(op: Op) -> bool:
+    return isinstance(op.params, MoveParams) and op.params.function == "transpose"
+
+
+def _results(op: Op) -> int:
+    """Values a fused activation runs over: the operator's outputs, one byte an element when planned as int8."""
+    match op.params:
+        case ConvParams() as p:
+            return p.batch * p.out_channels * _volume(p.out_spatial)
+        case PoolParams() as p:
+            return p.batch * p.channels * _volume(p.out_spatial)
+        case ElementwiseParams() as p:
+            return p.elements
+        case VectorParams() as p:
+            return p.rows * p.length
+        case _:
+            return op.output_bytes
+
+
+def _elements(spec: CortexMSpec, op: Op) -> tuple[int, str]:
+    """How many elements the kernel works through, and which entry of the rates says what each takes."""
+    match op.params:
+        case VectorParams() as p:
+            return p.rows * p.length, op.kind.value
+        case ElementwiseParams() as p if op.kind is OpKind.ELEMENTWISE:
+            return p.elements, "elementwise" if p.function in spec.simple_functions else "elementwise_slow"
+        case ElementwiseParams() as p:
+            return p.elements, op.kind.value
+        case PoolParams() as p:
+            return p.batch * p.channels * _volume(p.out_spatial) * _volume(p.kernel), "pool"
+        case ResizeParams() as p:
+            known = {"nearest": "resize_nearest", "linear": "resize_linear"}
+            return p.channels * _volume(p.out_spatial), known.get(p.mode, "resize_cubic")
+        case GenericParams() as p:
+            return p.elements, op.kind.value
+        case _:
+            raise CostModelError(
+                f"no host cost for {op.id!r}", op.origin, f"kind {op.kind.value} with {type(op.params).__name__}"
+            )
+
+
+def _volume(dims: tuple[int, ...]) -> int:
+    count = 1
+    for dim in dims:
+        count *= dim
+    return count

@@ -1,0 +1,404 @@
+"""What may run on an Ethos-U55, as sentences with checks. The support table is made from these objects.
+
+Source of the limits: Vela 5.2.0 (Apache-2.0), its report of supported operators for Ethos-U55, and what it left on
+the CPU for single int8 operators. Where the report allows several cases, the rule states the condition in full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import combinations
+from math import prod
+
+from h4hc.costtypes import Rule, Violation
+from h4hc.workload import (
+    ConvParams,
+    ElementwiseParams,
+    MatmulParams,
+    MoveParams,
+    Op,
+    OpKind,
+    PoolParams,
+    ResizeParams,
+    Tensor,
+    VectorParams,
+    Workload,
+)
+from targets.ethos_u import functions
+from targets.ethos_u.blocks import choose_blocks
+from targets.ethos_u.mapping import passes
+from targets.ethos_u.work import Arch
+
+TYPES = ("int8", "uint8")
+MAX_RANK = 4
+MAX_STRIDE = 3
+MAX_KERNEL_HEIGHT = 64
+MAX_KERNEL_AREA = 64 * 64
+MAX_PADDED_WINDOW = 8
+MAX_WINDOW_HEIGHT = 256
+MAX_WINDOW_AREA = 256 * 256
+MAX_FILTER_WEIGHTS = 65536  # sum of |w| <= 127 * 65536 holds for any filter this long
+MAX_AXIS = 65536
+MAX_MEAN_AXIS = 4096
+MAX_MEAN_ELEMENTS = 16_777_216
+RESIZE_FACTORS = (1, 2, 4, 8)
+
+REFUSED = frozenset({OpKind.GENERIC, OpKind.CONTROL_FLOW})
+RUN = frozenset(OpKind) - REFUSED
+CONVS = frozenset({OpKind.CONV, OpKind.DEPTHWISE, OpKind.GROUPED_CONV, OpKind.CONV_TRANSPOSE})
+IMAGES = CONVS | {OpKind.POOL, OpKind.RESIZE}
+WEIGHTED = CONVS | {OpKind.FULLY_CONNECTED}
+FUSING = WEIGHTED | {OpKind.POOL, OpKind.ELEMENTWISE, OpKind.MATMUL}
+
+Check = Callable[[Op, Workload], Violation | None]
+
+
+def make_rules(arch: Arch) -> tuple[Rule, ...]:
+    """Rules of an NPU of this architecture; the first one an operator breaks is reported."""
+    return (*_GENERAL, *_CONVOLUTIONS, *_OTHERS, _shram_rule(arch))
+
+
+def _kind(op: Op, workload: Workload) -> Violation | None:
+    seen = ", ".join(op.op_types) or op.kind.value
+    return Violation(seen, "operators that the vendor's compiler maps from TFLite")
+
+
+def _dtype(op: Op, workload: Workload) -> Violation | None:
+    if op.dtype in TYPES:
+        return None
+    return Violation(op.dtype, " or ".join(TYPES), "quantise the operator to int8")
+
+
+def _static(op: Op, workload: Workload) -> Violation | None:
+    loose = [n for n in (*op.inputs, *op.outputs) if not workload.tensor[n].exact]
+    return Violation(f"shape of {loose[0]} depends on data", "shapes known at compile time") if loose else None
+
+
+def _present(op: Op, workload: Workload) -> Violation | None:
+    if op.inputs and op.outputs and all(t.elements for t in _tensors(op, workload)):
+        return None
+    return Violation("no input, no output, or an empty tensor", "at least one of each, with elements")
+
+
+def _tensors(op: Op, workload: Workload) -> list[Tensor]:
+    return [workload.tensor[n] for n in (*op.inputs, *op.outputs)]
+
+
+def _rank(op: Op, workload: Workload) -> Violation | None:
+    for tensor in _tensors(op, workload):
+        dims = list(tensor.shape)
+        while len(dims) > MAX_RANK and 1 in dims:
+            dims.remove(1)
+        if len(dims) > MAX_RANK:
+            return Violation(f"{len(dims)} axes in {tensor.name}", f"{MAX_RANK}", "fold axes by a reshape")
+    return None
+
+
+def _axis_length(op: Op, workload: Workload) -> Violation | None:
+    for tensor in _tensors(op, workload):
+        if max(tensor.shape, default=1) > MAX_AXIS:
+            return Violation(f"an axis of {max(tensor.shape)} in {tensor.name}", f"{MAX_AXIS}")
+    return None
+
+
+def _planar(op: Op, workload: Workload) -> Violation | None:
+    p = op.params
+    assert isinstance(p, ConvParams | PoolParams | ResizeParams), op.id
+    count = len(p.in_spatial)
+    return None if count in (1, 2) else Violation(f"{count} spatial axes", "1 or 2")
+
+
+def _batch(op: Op, workload: Workload) -> Violation | None:
+    p = op.params
+    batch = p.batch if isinstance(p, ConvParams | PoolParams) else _tensors(op, workload)[0].shape[0]
+    return None if batch == 1 else Violation(f"batch {batch}", "1")
+
+
+def _constant(op: Op, workload: Workload) -> Violation | None:
+    return None if op.weights else Violation("the weights are computed at run time", "constant weights")
+
+
+def _stride(op: Op, workload: Workload) -> Violation | None:
+    p = op.params
+    assert isinstance(p, ConvParams | PoolParams), op.id
+    if max(p.stride) <= MAX_STRIDE:
+        return None
+    dilated = isinstance(p, ConvParams) and max(p.dilation) > 1
+    if op.kind is not OpKind.DEPTHWISE and not any(p.pads) and not dilated:
+        return None
+    return Violation(f"stride {max(p.stride)}", f"{MAX_STRIDE}; above, only undilated and unpadded, not depthwise")
+
+
+def _kernel(op: Op, workload: Workload) -> Violation | None:
+    p = op.params
+    assert isinstance(p, ConvParams), op.id
+    dilated = [(k - 1) * d + 1 for k, d in zip(p.kernel, p.dilation, strict=True)]
+    height = dilated[0] if len(dilated) == 2 else 1
+    if height <= MAX_KERNEL_HEIGHT and prod(dilated) <= MAX_KERNEL_AREA:
+        return None
+    return Violation("x".join(map(str, dilated)), f"height {MAX_KERNEL_HEIGHT}, area {MAX_KERNEL_AREA}, dilated")
+
+
+def _filter(op: Op, workload: Workload) -> Violation | None:
+    p = op.params
+    weights = prod(p.kernel) * p.in_channels // p.groups if isinstance(p, ConvParams) else 0
+    if not isinstance(p, ConvParams):
+        weights = getattr(p, "in_features", 0)
+    return None if weights <= MAX_FILTER_WEIGHTS else Violation(f"{weights} weights", f"{MAX_FILTER_WEIGHTS} an output")
+
+
+def _multiplier(op: Op, workload: Workload) -> Violation | None:
+    p = op.params
+    assert isinstance(p, ConvParams), op.id
+    if p.out_channels == p.in_channels or p.in_channels == 1:
+        return None
+    return Violation(f"{p.out_channels} from {p.in_channels} channels", "as many outputs as inputs, or one input")
+
+
+def _transposed(op: Op, workload: Workload) -> Violation | None:
+    p = op.params
+    assert isinstance(p, ConvParams), op.id
+    strides = set(p.stride) if len(p.stride) == 2 else {*p.stride, 0}
+    if strides not in ({1}, {2}) or max(p.dilation) > 1 or p.groups > 1:
+        seen = f"stride {p.stride}, dilation {p.dilation}, groups {p.groups}"
+        return Violation(seen, "stride 1x1 or 2x2, no dilation, one group")
+    same = all(o == i * s for i, o, s in zip(p.in_spatial, p.out_spatial, p.stride, strict=True))
+    full = all(
+        o == i * s + max(k - s, 0) for i, o, s, k in zip(p.in_spatial, p.out_spatial, p.stride, p.kernel, strict=True)
+    )
+    return (
+        None if same or full else Violation(f"output {p.out_spatial}", "input * stride, or with kernel - stride added")
+    )
+
+
+def _pool_function(op: Op, workload: Workload) -> Violation | None:
+    p = op.params
+    assert isinstance(p, PoolParams), op.id
+    return None if p.function in ("max", "average") else Violation(p.function, "max or average")
+
+
+def _window(op: Op, workload: Workload) -> Violation | None:
+    p = op.params
+    assert isinstance(p, PoolParams), op.id
+    seen = "x".join(map(str, p.kernel))
+    if p.function == "average" and any(p.pads) and max(p.kernel) > MAX_PADDED_WINDOW:
+        return Violation(f"padded {seen}", f"{MAX_PADDED_WINDOW}x{MAX_PADDED_WINDOW} where padded")
+    height = p.kernel[0] if len(p.kernel) == 2 else 1
+    if height > MAX_WINDOW_HEIGHT or prod(p.kernel) > MAX_WINDOW_AREA:
+        return Violation(seen, f"height {MAX_WINDOW_HEIGHT}, area {MAX_WINDOW_AREA}")
+    return None
+
+
+def _reduction(op: Op, workload: Workload) -> Violation | None:
+    p = op.params
+    assert isinstance(p, VectorParams), op.id
+    if p.function in functions.REDUCTIONS:
+        return None
+    return Violation(p.function, ", ".join(sorted(functions.REDUCTIONS)))
+
+
+def _mean(op: Op, workload: Workload) -> Violation | None:
+    p = op.params
+    assert isinstance(p, VectorParams), op.id
+    if p.function != "mean" or op.kind is not OpKind.REDUCE:
+        return None
+    shape = workload.tensor[op.inputs[0]].shape
+    if p.length > MAX_MEAN_ELEMENTS or (p.length >= MAX_MEAN_AXIS and max(shape) >= MAX_MEAN_AXIS):
+        return Violation(f"{p.length} elements", f"axes under {MAX_MEAN_AXIS}, {MAX_MEAN_ELEMENTS} elements in all")
+    if len(shape) == MAX_RANK and shape[0] != 1:
+        return Violation(f"batch {shape[0]}", "1")
+    return None
+
+
+def _softmax(op: Op, workload: Workload) -> Violation | None:
+    p = op.params
+    assert isinstance(p, VectorParams), op.id
+    if p.function != "softmax":
+        return Violation(p.function, "softmax")
+    return None if p.rows < MAX_AXIS else Violation(f"{p.rows} rows", f"under {MAX_AXIS}")
+
+
+def _norm(op: Op, workload: Workload) -> Violation | None:
+    p = op.params
+    assert isinstance(p, VectorParams), op.id
+    if p.function not in functions.NORMS:
+        return Violation(p.function, ", ".join(sorted(functions.NORMS)))
+    if functions.NORM_MEANS[p.function] and p.length >= MAX_MEAN_AXIS:
+        return Violation(f"vectors of {p.length}", f"under {MAX_MEAN_AXIS}")
+    return None
+
+
+def _resize(op: Op, workload: Workload) -> Violation | None:
+    p = op.params
+    assert isinstance(p, ResizeParams), op.id
+    if p.mode not in ("nearest", "linear"):
+        return Violation(p.mode, "nearest or linear")
+    if p.coordinates not in ("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"):
+        return Violation(p.coordinates, "half_pixel, asymmetric or align_corners")
+    less = 1 if p.coordinates == "align_corners" and max(p.in_spatial) > 1 else 0
+    ratios = {(o - less) / max(1, i - less) for i, o in zip(p.in_spatial, p.out_spatial, strict=True)}
+    half = p.mode == "linear" and p.coordinates.endswith("half_pixel")
+    allowed = (1, 2) if half else RESIZE_FACTORS
+    if len(ratios) == 1 and ratios <= set(allowed):
+        return None
+    seen = " and ".join(f"{r:g}" for r in sorted(ratios))
+    return Violation(f"factor {seen}", f"{', '.join(map(str, allowed[1:]))}, the same on both axes", "resize by 2")
+
+
+def _elementwise(op: Op, workload: Workload) -> Violation | None:
+    p = op.params
+    assert isinstance(p, ElementwiseParams), op.id
+    return (
+        None if p.function in functions.ELEMENTWISE else Violation(p.function, ", ".join(sorted(functions.ELEMENTWISE)))
+    )
+
+
+def _activation(op: Op, workload: Workload) -> Violation | None:
+    p = op.params
+    assert isinstance(p, ElementwiseParams), op.id
+    return (
+        None if p.function in functions.ACTIVATIONS else Violation(p.function, ", ".join(sorted(functions.ACTIVATIONS)))
+    )
+
+
+def _fused(op: Op, workload: Workload) -> Violation | None:
+    if not op.activation or op.activation in functions.ACTIVATIONS:
+        return None
+    return Violation(op.activation, ", ".join(sorted(functions.ACTIVATIONS)))
+
+
+def _matmul(op: Op, workload: Workload) -> Violation | None:
+    p = op.params
+    assert isinstance(p, MatmulParams), op.id
+    longest = max(p.k, p.n)
+    return None if longest <= MAX_AXIS else Violation(f"{longest}", f"{MAX_AXIS}")
+
+
+def _move(op: Op, workload: Workload) -> Violation | None:
+    p = op.params
+    assert isinstance(p, MoveParams), op.id
+    return None if p.function in functions.MOVES else Violation(p.function, ", ".join(sorted(functions.MOVES)))
+
+
+def _transpose(op: Op, workload: Workload) -> Violation | None:
+    p = op.params
+    if not isinstance(p, MoveParams) or p.function != "transpose":
+        return None
+    shape = [d for d in workload.tensor[op.inputs[0]].shape if d != 1]
+    worst = max((prod(c) for c in combinations(shape, max(0, len(shape) - 2))), default=1)
+    return None if worst <= MAX_AXIS else Violation(f"{worst}", f"product of all axes but two at most {MAX_AXIS}")
+
+
+def _rescale(op: Op, workload: Workload) -> Violation | None:
+    wide = [t for t in _tensors(op, workload) if t.dtype not in TYPES]
+    return Violation(f"{wide[0].name} is {wide[0].dtype}", "int8 or uint8 on both sides") if wide else None
+
+
+def _shram_rule(arch: Arch) -> Rule:
+    def check(op: Op, workload: Workload) -> Violation | None:
+        for work in passes(arch, op, workload):
+            if choose_blocks(arch, work) is None:
+                return Violation(f"kernel {work.kernel[0]}x{work.kernel[1]}", "a block that fits the SHRAM")
+        return None
+
+    return Rule("ethos_u.shram", "some block of the operator fits the NPU's SHRAM", check, CONVS | {OpKind.POOL})
+
+
+_GENERAL = (
+    Rule("ethos_u.no_mapping", "operators outside the typed classes have no mapping to the NPU", _kind, REFUSED, True),
+    Rule("ethos_u.dtype", "values are int8 or uint8", _dtype, RUN),
+    Rule("ethos_u.static", "all shapes are known at compile time", _static, RUN),
+    Rule("ethos_u.present", "there is at least one input and one output, and none is empty", _present, RUN),
+    Rule("ethos_u.rank", f"tensors have at most {MAX_RANK} axes longer than 1", _rank, RUN),
+    Rule("ethos_u.axis", f"no axis is longer than {MAX_AXIS}", _axis_length, RUN - {OpKind.VIEW}),
+)
+_CONVOLUTIONS = (
+    Rule("ethos_u.planar", "images have one or two spatial axes", _planar, IMAGES),
+    Rule("ethos_u.batch", "the batch is 1", _batch, IMAGES),
+    Rule("ethos_u.constant_weights", "the weights are constants of the model", _constant, WEIGHTED),
+    Rule(
+        "ethos_u.stride",
+        f"strides are at most {MAX_STRIDE}; longer ones only undilated, unpadded and not depthwise",
+        _stride,
+        (CONVS - {OpKind.CONV_TRANSPOSE}) | {OpKind.POOL},
+    ),
+    Rule(
+        "ethos_u.kernel",
+        f"the dilated kernel is at most {MAX_KERNEL_HEIGHT} high and {MAX_KERNEL_AREA} in area",
+        _kernel,
+        CONVS,
+    ),
+    Rule("ethos_u.filter", f"a filter has at most {MAX_FILTER_WEIGHTS} weights", _filter, WEIGHTED),
+    Rule(
+        "ethos_u.multiplier",
+        "depthwise gives one output a channel, or reads one channel",
+        _multiplier,
+        frozenset({OpKind.DEPTHWISE}),
+    ),
+    Rule(
+        "ethos_u.transposed",
+        "transposed convolution has stride 1x1 or 2x2, one group, and a SAME or VALID output size",
+        _transposed,
+        frozenset({OpKind.CONV_TRANSPOSE}),
+    ),
+)
+_OTHERS = (
+    Rule("ethos_u.pool", "pooling is max or average", _pool_function, frozenset({OpKind.POOL})),
+    Rule(
+        "ethos_u.window",
+        f"a pooling window is at most {MAX_WINDOW_HEIGHT} high and {MAX_WINDOW_AREA} in area; a padded average 8 x 8",
+        _window,
+        frozenset({OpKind.POOL}),
+    ),
+    Rule("ethos_u.reduction", "reductions are mean, sum, max or min", _reduction, frozenset({OpKind.REDUCE})),
+    Rule(
+        "ethos_u.mean",
+        f"a mean has batch 1, axes under {MAX_MEAN_AXIS} and at most {MAX_MEAN_ELEMENTS} elements",
+        _mean,
+        frozenset({OpKind.REDUCE}),
+    ),
+    Rule(
+        "ethos_u.softmax",
+        f"softmax has under {MAX_AXIS} rows and is no log-softmax",
+        _softmax,
+        frozenset({OpKind.SOFTMAX}),
+    ),
+    Rule(
+        "ethos_u.norm",
+        f"norms are layer, RMS, instance, group or batch norm, of vectors under {MAX_MEAN_AXIS}",
+        _norm,
+        frozenset({OpKind.NORM}),
+    ),
+    Rule(
+        "ethos_u.resize",
+        "a resize is nearest or linear by 2, 4 or 8 on both axes; half-pixel linear by 2",
+        _resize,
+        frozenset({OpKind.RESIZE}),
+    ),
+    Rule(
+        "ethos_u.elementwise",
+        "elementwise functions are those of the NPU",
+        _elementwise,
+        frozenset({OpKind.ELEMENTWISE}),
+    ),
+    Rule(
+        "ethos_u.activation",
+        "a function of one value is one the vendor's compiler has a table for",
+        _activation,
+        frozenset({OpKind.ACTIVATION}),
+    ),
+    Rule("ethos_u.fused", "a fused activation is a clamp or a table of the NPU", _fused, FUSING),
+    Rule(
+        "ethos_u.matmul", f"products of activations have k and n up to {MAX_AXIS}", _matmul, frozenset({OpKind.MATMUL})
+    ),
+    Rule(
+        "ethos_u.move", "data movement is transpose, concat, slice, split, pad or tile", _move, frozenset({OpKind.MOVE})
+    ),
+    Rule(
+        "ethos_u.transpose",
+        f"all axes but two of a transpose have a product up to {MAX_AXIS}",
+        _transpose,
+        frozenset({OpKind.MOVE}),
+    ),
+    Rule("ethos_u.rescale", "rescaling is between 8-bit types", _rescale, frozenset({OpKind.QUANTIZE})),
+)

@@ -1,0 +1,215 @@
+"""Numbers of an Arm Ethos-U55, and the device made of them. See README.md in this folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from h4hc.costtypes import Capacity, Cost, Mode, RidgePoint, Rule, Violation
+from h4hc.target_file import Quantity, Schema, Shared, Sourced, quantities, unit, validated
+from h4hc.workload import Op, Workload
+from targets.ethos_u import cost as cost_model
+from targets.ethos_u.cycles import Port
+from targets.ethos_u.rules import make_rules
+from targets.ethos_u.work import Arch
+
+Count = Annotated[int, Field(gt=0)]
+Whole = Annotated[int, Field(ge=0)]
+Shape = Annotated[tuple[Count, Count, Count], Field(strict=False)]
+PerElement = Annotated[Quantity, unit("cycle/element")]
+Cycles = Annotated[Quantity, unit("cycle")]
+
+
+class CommonArch(Schema):
+    """What all variants share: SHRAM banks, largest block, sub-kernel, storage granules."""
+
+    bank_bytes: Count
+    reserved_output_banks: Whole
+    acc_bits: Count
+    ofm_block_max: Shape
+    subkernel_max: Count
+    split_depth: Count
+    brick_depth: Count
+    scale_bytes: Count
+    weight_slice_channels: Count
+    table_bytes: Count
+
+
+class Variant(Schema):
+    """One MAC configuration: micro-blocks, SHRAM, and cycles an element takes in the output stage."""
+
+    ofm_ublock: Shape
+    ifm_ublock_depth: Count
+    shram_banks: Count
+    reserved_end_banks: Whole
+    ifm_granule: Count
+    ifm_elementwise_granule: Count
+    ifm32_granule: Count
+    acc_granule: Count
+    delay_cycles: Count
+    pool_factor: Count
+    out_int32_unary: PerElement
+    out_int32_binary: PerElement
+    out_mul_int32: PerElement
+    out_mul: PerElement
+    out_add: PerElement
+    out_maxpool: PerElement
+    out_other: PerElement
+    act_lut: PerElement
+    act_relu: PerElement
+    act_none: PerElement
+    softmax: PerElement
+
+
+class PortSpec(Schema):
+    """A memory port: data a cycle, latency of the first word, longest burst."""
+
+    bytes_per_cycle: Annotated[Quantity, unit("B/cycle", positive=True)]
+    read_latency: Cycles
+    write_latency: Cycles
+    burst: Annotated[Quantity, unit("B", positive=True)]
+
+
+class FlashPort(Schema):
+    """The flash as the NPU sees it; its bandwidth is the system's `flash.bandwidth`."""
+
+    read_latency: Cycles
+
+
+class EthosUSpec(Sourced):
+    """An Ethos-U55 with `macs` MACs a cycle. memory_mode says where the weights are: SRAM, or flash (Shared_Sram)."""
+
+    injected: ClassVar[frozenset[str]] = frozenset({"shared"})
+
+    shared: Shared
+    macs: Count
+    clock_hz: Count
+    memory_mode: Literal["Sram_Only", "Shared_Sram"]
+    arch: CommonArch
+    variants: dict[str, Variant]
+    sram_port: PortSpec
+    flash_port: FlashPort
+    calibration: Annotated[Quantity, unit("ratio", positive=True)]
+    weight_ratio: Annotated[Quantity, unit("ratio", positive=True)]
+    softmax_fixed: Cycles
+    softmax_traffic: Annotated[Quantity, unit("B/element")]
+    softmax_flash: Annotated[Quantity, unit("B/element")]
+    table_load: Annotated[Quantity, unit("B/cycle", positive=True)]
+    view_overhead: Annotated[Quantity, unit("cycle", positive=True)]
+    mac_energy: Annotated[Quantity, unit("pJ/MAC")]
+    cycle_energy: Annotated[Quantity, unit("pJ/cycle")]
+    leakage: Annotated[Quantity, unit("W")]
+
+    @model_validator(mode="after")
+    def _has_variant(self) -> Self:
+        if str(self.macs) not in self.variants:
+            raise ValueError(f"macs must be one of {', '.join(sorted(self.variants, key=int))}, got {self.macs}")
+        return self
+
+    @cached_property
+    def variant(self) -> Variant:
+        """The variant that `macs` selects."""
+        return self.variants[str(self.macs)]
+
+    @cached_property
+    def blocks_arch(self) -> Arch:
+        """Structural parameters in the form the block search takes."""
+        common, own = self.arch, self.variant
+        return Arch(
+            macs=self.macs,
+            ofm_ublock=own.ofm_ublock,
+            ifm_ublock_depth=own.ifm_ublock_depth,
+            shram_banks=own.shram_banks,
+            reserved_end_banks=own.reserved_end_banks,
+            reserved_output_banks=common.reserved_output_banks,
+            bank_bytes=common.bank_bytes,
+            ifm_granule=own.ifm_granule,
+            ifm_elementwise_granule=own.ifm_elementwise_granule,
+            ifm32_granule=own.ifm32_granule,
+            acc_granule=own.acc_granule,
+            acc_bits=common.acc_bits,
+            ofm_block_max=common.ofm_block_max,
+            subkernel_max=common.subkernel_max,
+            split_depth=common.split_depth,
+            brick_depth=common.brick_depth,
+            delay_cycles=own.delay_cycles,
+            pool_factor=own.pool_factor,
+        )
+
+    @cached_property
+    def port(self) -> Port:
+        """The SRAM port, nominal values."""
+        sram = self.sram_port
+        return Port(
+            sram.bytes_per_cycle.value, sram.read_latency.value, sram.write_latency.value, int(sram.burst.value)
+        )
+
+
+@dataclass(frozen=True)
+class EthosU:
+    """The NPU device: one mode."""
+
+    name: str
+    spec: EthosUSpec
+    rule_objects: tuple[Rule, ...]
+    family: str = "ethos_u"
+
+    def modes(self) -> tuple[Mode, ...]:
+        """One."""
+        return (Mode(self.name),)
+
+    def rules(self) -> tuple[Rule, ...]:
+        """See targets.ethos_u.rules."""
+        return self.rule_objects
+
+    def mode_rejection(self, op: Op, mode: Mode) -> Violation | None:
+        """Never: what the device runs, its one mode runs."""
+        return None
+
+    def cost(self, op: Op, mode: Mode, workload: Workload) -> Cost:
+        """See targets.ethos_u.cost."""
+        return cost_model.op_cost(self.spec, op, mode, workload)
+
+    def ridge_points(self) -> tuple[RidgePoint, ...]:
+        """MAC peak over the SRAM port, and over flash where the weights are there."""
+        spec = self.spec
+        peak = float(spec.macs * spec.clock_hz)
+        sram = RidgePoint(self.name, "sram", peak, spec.port.bytes_per_cycle * spec.clock_hz)
+        if spec.memory_mode == "Sram_Only":
+            return (sram,)
+        return (sram, RidgePoint(self.name, "flash", peak, spec.shared.flash.bandwidth.value))
+
+    def capacity(self) -> Capacity:
+        """Nothing stays resident."""
+        return Capacity(self.name, 1, None)
+
+    def leakage_w(self) -> tuple[float, float, float]:
+        """Leakage while the system is awake [W]."""
+        return self.spec.leakage.times(1)
+
+    def summary(self) -> tuple[tuple[str, str], ...]:
+        """Names and values for `targets show`: the selected variant only."""
+        spec = self.spec
+        plain = (
+            ("device", spec.title),
+            ("macs", f"{spec.macs} MAC/cycle"),
+            ("clock_hz", f"{spec.clock_hz} Hz"),
+            ("memory_mode", spec.memory_mode),
+            ("shram", f"{spec.variant.shram_banks * spec.arch.bank_bytes} B"),
+        )
+        own = f"variants.{spec.macs}."
+        shown = [
+            (path, q.text())
+            for path, q in quantities(spec)
+            if not path.startswith("shared.") and (not path.startswith("variants.") or path.startswith(own))
+        ]
+        return plain + tuple(shown)
+
+
+def load_device(name: str, numbers: dict[str, Any], where: str) -> EthosU:
+    """Build the device out of a resolved preset. Raises TargetError with all faults."""
+    spec = validated(EthosUSpec, numbers, where)
+    return EthosU(name, spec, make_rules(spec.blocks_arch))
