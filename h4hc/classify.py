@@ -23,9 +23,8 @@ Side = Literal["compute", "memory"]
 class Roofline:
     """An operator against one memory of a device.
 
-    moved_bytes: bytes that the cost model moves through this memory, or the operator's own inputs, weights and
-    outputs where it names no such level. macs_per_byte = macs / moved_bytes; side is "compute" from the ridge
-    point upwards.
+    moved_bytes: bytes that the cost model moves through this memory, above 0 (a memory that the operator does not
+    touch has no entry). macs_per_byte = macs / moved_bytes; side is "compute" from the ridge point upwards.
     """
 
     memory: str
@@ -36,10 +35,20 @@ class Roofline:
 
 
 @dataclass(frozen=True)
-class DeviceClass:
-    """An operator on a device that may run it: its fastest mode, the cost model's verdict, and the rooflines.
+class Part:
+    """Nominal time of one term of the cost: the longest parallel part counts, and every serial one."""
 
-    compute_ps, memory_ps: longest parallel term of that sort; overhead_ps: sum of the serial terms; all nominal.
+    name: str
+    role: Literal["parallel", "serial"]
+    resource: str
+    latency_ps: int
+
+
+@dataclass(frozen=True)
+class DeviceClass:
+    """An operator on a device that may run it: its fastest mode, the cost model's verdict, and the numbers behind it.
+
+    parts: the terms that take time.
     """
 
     device: str
@@ -47,9 +56,7 @@ class DeviceClass:
     bound: Bound
     latency_ps: int
     energy_pj: int
-    compute_ps: int
-    memory_ps: int
-    overhead_ps: int
+    parts: tuple[Part, ...]
     rooflines: tuple[Roofline, ...]
 
 
@@ -96,22 +103,21 @@ def _classify_op(op: Op, row: OpRow, system: System) -> OpClass:
         costs = [c for c in row.costs if c.mode.device == device.name]
         if costs:
             best = min(costs, key=lambda c: (c.latency.nominal, c.mode.units))
-            devices.append(_device_class(op, best, device, moved))
+            devices.append(_device_class(op, best, device))
     return OpClass(
         op.id, str(op.kind), op.origin, op.macs, moved, _intensity(op.macs, moved), tuple(devices), refusals(row)
     )
 
 
-def _device_class(op: Op, cost: Cost, device: DeviceModel, moved: int) -> DeviceClass:
-    parallel = [t for t in cost.terms if t.role == "parallel"]
-    compute = [t.latency.nominal for t in parallel if t.name == "compute"]
-    memory = [t.latency.nominal for t in parallel if t.name != "compute"]
+def _device_class(op: Op, cost: Cost, device: DeviceModel) -> DeviceClass:
     levels = dict(cost.bytes_moved)
     rooflines = []
     for ridge in device.ridge_points():
-        count = levels.get(ridge.memory, moved)
+        count = levels.get(ridge.memory, 0)
+        if count == 0:
+            continue
+        side: Side = "compute" if op.macs >= ridge.macs_per_byte * count else "memory"
         value = _intensity(op.macs, count)
-        side: Side = "compute" if value >= ridge.macs_per_byte else "memory"
         rooflines.append(Roofline(ridge.memory, count, value, _round(ridge.macs_per_byte), side))
     return DeviceClass(
         device.name,
@@ -119,9 +125,7 @@ def _device_class(op: Op, cost: Cost, device: DeviceModel, moved: int) -> Device
         cost.bound,
         cost.latency.nominal,
         cost.energy.nominal,
-        max(compute, default=0),
-        max(memory, default=0),
-        sum(t.latency.nominal for t in cost.terms if t.role == "serial"),
+        tuple(Part(t.name, t.role, t.resource, t.latency.nominal) for t in cost.terms if t.latency.nominal),
         tuple(rooflines),
     )
 

@@ -5,7 +5,9 @@ Imports nothing heavy, so that `h4hc --help` is quick: a command's module is imp
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import errno
 import os
 import sys
 import traceback
@@ -101,18 +103,37 @@ def cli() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code. Never raises."""
+    _prepare_streams()
     console = _console(arguments)
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure: Any = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:  # a name in a script the terminal's encoding lacks must not end the program
-            reconfigure(errors="backslashreplace")
     try:
         code = _guarded(arguments, console)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence_stdout()
         return console.exit_code
+    except OSError as error:  # the result could not be printed
+        _silence_stdout()
+        if console.exit_code == ExitCode.OK:
+            console.as_json = False
+            _os_error(error, console)
+        return console.exit_code
+
+
+def _prepare_streams() -> None:
+    """A closed stream must not end the program, nor a name in a script that the terminal's encoding lacks."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (lives as long as the process)
+        reconfigure: Any = getattr(getattr(sys, name), "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def _silence_stdout() -> None:
+    """What is still in the buffer goes nowhere, so that the interpreter does not fail on it at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _console(arguments: Sequence[str]) -> Console:
@@ -146,13 +167,27 @@ def _guarded(arguments: Sequence[str], console: Console) -> int:
         if console.debug and error.exit_code == ExitCode.INTERNAL:
             traceback.print_exc()
         return int(error.exit_code)
+    except SystemExit:  # click's own answer to a closed pipe; nothing here calls sys.exit
+        return console.exit_code
     except BrokenPipeError:
         raise
     except MemoryError:
         console.failure(LimitError.code, int(ExitCode.LIMIT), ["out of memory", "the model needs more than there is"])
         return int(ExitCode.LIMIT)
+    except OSError as error:
+        return _os_error(error, console)
     except Exception as error:  # the last line of defence: a bug must not show a traceback unless asked for
         return _bug(error, console)
+
+
+def _os_error(error: OSError, console: Console) -> int:
+    """A file or stream that the system refuses: no bug of ours, and not always a fault of the user's."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    kind = LimitError if full else UserError
+    what = "the disk is full" if full else f"the system refuses: {error.strerror or error}"
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    console.failure(kind.code, int(kind.exit_code), [what, *names])
+    return int(kind.exit_code)
 
 
 def _bug(error: Exception, console: Console) -> int:

@@ -237,7 +237,17 @@ def _elsewhere_lines(op: Json, width: int) -> list[str]:
     lines = [f"    {line}" for line in table(head, rows, width - 4, drop=(5, 2))]
     lines += [f"    {a['mode']}: {a['ruled_out']}" for a in op["alternatives"] if a["ruled_out"]]
     lines += [f"    {a['mode']}: no room: {a['misfit']}" for a in op["alternatives"] if a["misfit"]]
-    return [*lines, f"    plan's = {DELTA_NOTE}"]
+    return [*lines, *_parts_lines(op), f"    plan's = {DELTA_NOTE}"]
+
+
+def _parts_lines(op: Json) -> list[str]:
+    """What takes the time on each other device, in its fastest mode there."""
+    return [
+        f"    {d['mode']}, {d['bound']} bound: "
+        + ", ".join(f"{p['name']} {format_time(p['latency_ps'])}" for p in d["parts"])
+        for d in op["class"]["devices"]
+        if d["device"] != op["device"]
+    ]
 
 
 def _signed(form: Any, value: int) -> str:

@@ -24,7 +24,7 @@ class Limits:
     """Bounds of the loader; `_bytes` in bytes, `_seconds` in seconds, the rest are counts."""
 
     model_bytes: int = 2 * _GIB  # size of the model file; protobuf itself stops at 2 GiB
-    messages: int = 4_000_000  # protobuf messages in the file; 2 bytes of file can make 150 bytes of memory
+    messages: int = 3_000_000  # protobuf messages in the file; 2 bytes of file can make 150 bytes of memory
     nodes: int = 200_000  # nodes as written: main graph, subgraphs and function bodies together
     expanded_nodes: int = 200_000  # nodes after all model-local functions are written out
     graph_nesting: int = 16  # depth of graphs inside If, Loop and Scan

@@ -72,10 +72,9 @@ def load_bytes(data: bytes, base_dir: Path | None, limits: Limits, name: str) ->
 
 
 def _load(data: bytes, base_dir: Path | None, limits: Limits, name: str, file_name: str) -> LoadedModel:
-    from h4hc import annotations
     from h4hc.loading.inferred import check_budget, settle_declared
     from h4hc.loading.types import drop_map_types
-    from h4hc.sandbox import run_child
+    from h4hc.sandbox import opaque_values, run_child
 
     proto = parse_model(data, limits, file_name)
     scopes, notes, external = check_model(proto, base_dir, limits)
@@ -84,8 +83,10 @@ def _load(data: bytes, base_dir: Path | None, limits: Limits, name: str, file_na
     if inference.doubt:
         notes += (Diagnostic("H4W303", "warning", "shape inference failed inside a node", hint=inference.doubt),)
     check_budget(proto, inference.model, limits)
-    notes += settle_declared(proto, inference.model)
+    notes += settle_declared(proto, inference.model, opaque_values(proto))
     drop_map_types(proto, scopes)
+    from h4hc import annotations  # brings onnx_ir and sympy: half a second that a refused file need not cost
+
     model = _to_ir(proto)
     _forget_annotations(model)
     annotations.stamp_origins(model)

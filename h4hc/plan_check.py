@@ -79,7 +79,9 @@ def _capacity(table: CostTable, assignment: Assignment) -> list[Fault]:
     load: dict[tuple[str, int], int] = {}
     store = {cap.device: cap for cap in table.capacities}
     for placement in assignment.placements:
-        cap, mode = store[placement.mode.device], placement.mode
+        cap, mode = store.get(placement.mode.device), placement.mode
+        if cap is None:
+            continue  # no such device: a fault of legality
         if cap.units == 1 and cap.unit_bytes is None:
             if placement.units:
                 faults.append(Fault("units", (placement.op,), f"{mode.device} has no units to hold weights"))
@@ -121,8 +123,9 @@ def _totals(table: CostTable, assignment: Assignment, plan: Schedule) -> list[Fa
     for placement in assignment.placements:
         now = placement.mode.device
         if now not in (last, "host"):
-            stay = next(s for s in table.switches if s.device == now)
-            latency, energy = latency + stay.latency.nominal, energy + stay.energy.nominal
+            for stay in table.switches:
+                if stay.device == now:
+                    latency, energy = latency + stay.latency.nominal, energy + stay.energy.nominal
         last = now
         cost = next((c for c in table.row[placement.op].costs if c.mode == placement.mode), None)
         if cost is not None:

@@ -21,6 +21,7 @@ PASSES: dict[str, str] = {
     "fold-constants": "passes.fold_constants:FoldConstants",
     "fuse-activation": "passes.fuse_activation:FuseActivation",
     "fuse-attention": "passes.fuse_attention:FuseAttention",
+    "fuse-conv-bias": "passes.fuse_conv_bias:FuseConvBias",
     "fuse-fully-connected": "passes.fuse_fully_connected:FuseFullyConnected",
     "fuse-layer-norm": "passes.fuse_layer_norm:FuseLayerNorm",
     "infer-shapes": "passes.infer_shapes:InferShapes",

@@ -66,8 +66,20 @@ def make_report(compilation: Compilation) -> dict[str, Any]:
 
 
 def report_bytes(report: dict[str, Any]) -> bytes:
-    """Canonical form: sorted keys, one blank of indent, LF, ASCII only."""
-    return (json.dumps(report, sort_keys=True, indent=1, ensure_ascii=True, allow_nan=False) + "\n").encode("ascii")
+    """Canonical form: keys sorted, each row of a list on a line of its own so that reports can be compared line by
+    line, LF, ASCII only."""
+    fields = ",\n".join(f" {json.dumps(key)}: {_field(report[key])}" for key in sorted(report))
+    return f"{{\n{fields}\n}}\n".encode("ascii")
+
+
+def _field(value: Any) -> str:
+    if isinstance(value, list) and value:
+        return "[\n" + ",\n".join(f"  {_compact(row)}" for row in value) + "\n ]"
+    return _compact(value)
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=True, allow_nan=False)
 
 
 def _pair(latency: Interval, energy: Interval) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def _call(extension: str, request: bytes, limits: Limits) -> bytes:
             hint="the file drives onnx into a bug: check it with onnx.checker, or export it again",
         )
     detail = done.stderr.decode("utf-8", "replace").strip().splitlines()
-    if detail and "MemoryError" in detail[-1]:
+    if detail and "memory" in detail[-1].lower():  # C++ dies of it in many ways
         raise _memory_error(limits, len(request))
     raise InternalError(
         "the process for shape inference did not start", why=detail[-1] if detail else f"exit {done.returncode}"
@@ -158,8 +158,8 @@ def _inference_error(message: str) -> GraphError:
     """One problem a node that the message names."""
     findings = Findings()
     found = list(_INFERENCE_ERROR.finditer(message))
-    ends = [m.start() for m in found[1:]] + [len(message)]
-    for match, end in zip(found, ends, strict=True):
+    ends = [m.start() for m in found] + [len(message)]
+    for match, end in zip(found, ends[1:], strict=True):
         name = match[2] or match[1]
         why = _short(message[match.end() : end])
         findings.add(f"the shapes or types at a {match[1]} contradict each other", (name,), why, "export again")
@@ -179,7 +179,9 @@ def _skeleton(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.ModelProto,
     body = onnx.ModelProto(ir_version=max(proto.ir_version, 4))  # from 4 on initialisers need not be inputs
     body.opset_import.extend(proto.opset_import)
     body.functions.extend(proto.functions)
-    moved, unknown = _fill_body(proto, body.graph)
+    unknown = opaque_values(proto)
+    moved = _fill_body(proto, body.graph)
+    body.graph.value_info.extend(v for v in proto.graph.value_info if v.name in unknown)
     check_tail, infer_tail = onnx.ModelProto(), onnx.ModelProto()
     infer_tail.graph.input.extend(v for v in proto.graph.input if v.name not in moved)
     infer_tail.graph.input.extend(onnx.helper.make_tensor_value_info(name, *moved[name]) for name in moved)
@@ -196,12 +198,21 @@ def _skeleton(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.ModelProto,
     return body, check_tail, infer_tail
 
 
-def _fill_body(proto: onnx.ModelProto, graph: onnx.GraphProto) -> tuple[dict[str, tuple[int, list[int]]], set[str]]:
-    """Copy nodes and small constants into `graph`; the tensors left out (name -> element type, dims), and the values
-    whose types only the file can tell, because onnx does not know the operator."""
-    source, functions = proto.graph, {(f.domain, f.name) for f in proto.functions}
+def opaque_values(proto: onnx.ModelProto) -> frozenset[str]:
+    """Outputs of operators that onnx does not know: only the file can tell their types."""
+    functions = {(f.domain, f.name) for f in proto.functions}
+    return frozenset(
+        name
+        for node in proto.graph.node
+        if node.domain not in _STANDARD_DOMAINS and (node.domain, node.op_type) not in functions
+        for name in node.output
+    )
+
+
+def _fill_body(proto: onnx.ModelProto, graph: onnx.GraphProto) -> dict[str, tuple[int, list[int]]]:
+    """Copy nodes and small constants into `graph`; returns the tensors left out: name -> element type, dims."""
+    source = proto.graph
     moved = {s.values.name: (s.values.data_type, list(s.dims)) for s in source.sparse_initializer}
-    unknown: set[str] = set()
     graph.name = source.name or "graph"
     for tensor in source.initializer:
         if _data_length(tensor) <= KEPT_BYTES:
@@ -216,10 +227,7 @@ def _fill_body(proto: onnx.ModelProto, graph: onnx.GraphProto) -> tuple[dict[str
         graph.node.append(node)
         if not node.name:
             graph.node[-1].name = f"{node.op_type}_{index}"  # the name that messages and origins use
-        if node.domain not in _STANDARD_DOMAINS and (node.domain, node.op_type) not in functions:
-            unknown.update(node.output)
-    graph.value_info.extend(v for v in source.value_info if v.name in unknown)
-    return moved, unknown
+    return moved
 
 
 def _constant_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:

@@ -259,15 +259,15 @@ def _build(
             )
         )
     devices: list[DeviceModel] = []
-    for device in sorted(devices_data) if spec else ():
-        numbers = {**devices_data[device], "shared": data["shared"]}
+    for device in sorted(devices_data):
+        numbers = {**devices_data[device], "shared": data.get("shared", {})}
         try:
             family = numbers.pop("family", None)
             if not isinstance(family, str):
                 raise TargetError("a device needs `preset` or `family`", (f"{name}: {device}",))
             devices.append(registry.load_device(family, device, numbers, f"{name}: {device}"))
         except TargetError as error:
-            problems += error.problems
+            problems += (p for p in error.problems if spec or "'shared" not in p.what)  # said once, for the system
     if spec:
         problems += _switch_problems(spec, set(devices_data), name)
     if problems or spec is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-SHRUNK = 20  # columns that the shortened column of a table keeps while others can go
+SHRUNK = 28  # columns that the shortened column of a table keeps while others can go
 
 
 def printable(text: str) -> str:

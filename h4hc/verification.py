@@ -22,7 +22,11 @@ class Verdict(StrEnum):
 
 
 class Status(StrEnum):
-    """Result of the whole. PARTLY: some outputs are not comparable; NOT_COMPARABLE: none is. Both warn, and exit 0."""
+    """Result of the whole.
+
+    PARTLY: some outputs, or one optimisation level, could not be compared; NOT_COMPARABLE: no output could. Both come
+    with a warning, and exit 0: nothing is known to be wrong.
+    """
 
     VERIFIED = "verified"
     PARTLY = "verified in part"

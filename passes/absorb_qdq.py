@@ -62,6 +62,7 @@ class AbsorbQdq(Pass):
         "fold-constants",
         "infer-shapes",
         "fuse-layer-norm",
+        "fuse-conv-bias",
         "fuse-fully-connected",
         "fuse-activation",
     )

@@ -262,29 +262,32 @@ def _gated(core: ir.Node) -> Activation | str | None:
         assert softplus.inputs[0] is not None
         inner = softplus.inputs[0]
     near: str | None = None
-    for gate in chains_behind(core.outputs[0]):
-        product = matching.sole_consumer(gate.value)
-        if product is None or not matching.is_op(product, "Mul"):
+    for gate, product, factor in _products(core):
+        terms: dict[ir.Node, None] = {}
+        argument = polynomial(inner, factor.value, terms)
+        if argument is None or not set(argument) - {0}:
             continue
-        other = matching.other_operand(product, gate.value)
-        if other is None or matching.scalar(other) is not None:
-            continue
-        for factor in chains_before(other):
-            terms: dict[ir.Node, None] = {}
-            argument = polynomial(inner, factor.value, terms)
-            if argument is None or not set(argument) - {0}:
-                continue
-            for after in chains_behind(product.outputs[0]):
-                if after.shift:
-                    break
-                scale = factor.scale * after.scale
-                named = _name(core, softplus, argument, gate.scale * scale, gate.shift * scale)
-                if isinstance(named, tuple):
-                    core_nodes = (core,) if softplus is None else (core, softplus)
-                    nodes = (*core_nodes, *terms, *gate.nodes, *factor.nodes, product, *after.nodes)
-                    return Activation(named[0], factor.value, core, tuple(dict.fromkeys(nodes)), named[1])
-                near = near or named
+        for after in chains_behind(product.outputs[0]):
+            if after.shift:
+                break
+            scale = factor.scale * after.scale
+            named = _name(core, softplus, argument, gate.scale * scale, gate.shift * scale)
+            if isinstance(named, tuple):
+                core_nodes = (core,) if softplus is None else (core, softplus)
+                nodes = (*core_nodes, *terms, *gate.nodes, *factor.nodes, product, *after.nodes)
+                return Activation(named[0], factor.value, core, tuple(dict.fromkeys(nodes)), named[1])
+            near = named or near
     return near
+
+
+def _products(core: ir.Node) -> Iterator[tuple[Chain, ir.Node, Chain]]:
+    """Each product behind `core`: (core to the product, the product, x to its other operand)."""
+    for gate in chains_behind(core.outputs[0]):
+        for product in gate.value.consumers():
+            other = matching.other_operand(product, gate.value) if matching.is_op(product, "Mul") else None
+            if other is not None and matching.scalar(other) is None and product.graph is core.graph:
+                for factor in chains_before(other):
+                    yield gate, product, factor
 
 
 def _hard_sigmoid(core: ir.Node) -> Activation | None:

@@ -35,9 +35,10 @@ class DropNoOps(Pass):
     """Drop nodes that change nothing: Identity, Dropout, casts and reshapes to the same, transposes that cancel.
 
     Before: x -> Identity -> Transpose(0,2,1) -> Transpose(0,2,1) -> Relu     After: x -> Relu
-    Also merges Reshape after Reshape, drops a Transpose that another one repeats, and drops nodes that nothing
-    reads. Rules that need shapes apply after infer-shapes only. Names of model outputs stay; a node whose output
-    a body of control flow reads stays. Numerics: bit-equal (float x + 0 is kept, because it turns -0 into +0).
+    Also merges Reshape after Reshape, drops a Transpose that another one repeats, and drops nodes and constants
+    that nothing reads. Rules that need shapes apply after infer-shapes only. Names of model outputs stay; a node
+    whose output a body of control flow reads stays. Numerics: bit-equal (float x + 0 and the mean over one element
+    are kept, because they turn -0 into +0).
     """
 
     name: ClassVar[str] = "drop-no-ops"
@@ -53,6 +54,7 @@ class DropNoOps(Pass):
             changed += count
             if not count:
                 break
+        changed += dropper.drop_unread_initializers()
         return PassResult(changed, lost_origins(model, dropper.reasons), dropper.skipped)
 
 
@@ -94,13 +96,17 @@ class _Dropper:
         return self._remove([node], why)
 
     def _remove(self, nodes: list[ir.Node], why: str) -> int:
-        sources = [v for n in nodes for v in n.inputs]
         gone = remove_dead(self.model.graph, nodes)
         for node in gone:
             note_removed(self.reasons, node, why if node in nodes else "nothing reads its output any more")
-            sources.extend(node.inputs)
-        drop_unused_initializers(self.model.graph, sources)
         return len(gone)
+
+    def drop_unread_initializers(self) -> int:
+        """Constants that nothing reads, whether it was so in the file or is so now; the number removed."""
+        initializers = self.model.graph.initializers
+        before = len(initializers)
+        drop_unused_initializers(self.model.graph, list(initializers.values()))
+        return before - len(initializers)
 
     def _drop_unread(self) -> int:
         graph = self.model.graph
@@ -121,13 +127,11 @@ class _Dropper:
         require_ir_4(self.model)
         name = self.names.fresh(f"{node.name}/shape")
         target = add_initializer(self.model.graph, name, np.asarray(shape, np.int64))
-        old = list(node.inputs)
         merge_origins(node, [inner])
         node.replace_input_with(0, inner.inputs[0])
         node.replace_input_with(1, target)
         node.attributes.pop("allowzero", None)
         self._remove([inner], "merged into the Reshape after it")
-        drop_unused_initializers(self.model.graph, old)
         return 1
 
 

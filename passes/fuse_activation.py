@@ -40,6 +40,7 @@ class FuseActivation(Pass):
         "fold-constants",
         "fold-batch-norm",
         "fuse-layer-norm",
+        "fuse-conv-bias",
         "fuse-fully-connected",
     )
 

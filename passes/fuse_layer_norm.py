@@ -114,7 +114,7 @@ def _match(node: ir.Node) -> Norm | str | None:
     squares = [square_node, node, *difference]
     if difference:
         return _divided(squares, base, root, axes, shifted=True)
-    return _divided(squares, base, root, axes) or _tensorflow(squares, base, root, axes)
+    return _tensorflow(squares, base, root, axes) or _divided(squares, base, root, axes)
 
 
 # ---------------------------------------------------------------- the parts

@@ -11,9 +11,9 @@ import onnx_ir as ir
 
 from h4hc.diagnostics import Diagnostic
 from h4hc.passbase import Pass, PassResult, Skip
-from passes.input_dims import fix_inputs
-from passes.local_shapes import adopt, is_settled, type_proto
-from passes.values import is_standard, is_tensor, is_used, require_ir_4, tensor_shape
+from passes.input_dims import fix_inputs, fixed_sizes
+from passes.local_shapes import adopt, infer_outputs, is_settled, known_values, type_proto
+from passes.values import STANDARD_DOMAINS, is_standard, is_tensor, is_used, require_ir_4, tensor_shape
 
 W_OUTPUT_SHAPE = "H4W102"  # an output of the model has another shape than the file says
 
@@ -50,7 +50,7 @@ class InferShapes(Pass):
             return result
         before = {v: _spelled(v) for v in values}
         declared = _declared_outputs(model.graph) if not fixed else {}
-        _forget(model.graph, values)
+        _forget(model, values)
         inferred = _infer(_inference_proto(model))
         for value in values:
             tensor = _large_constant(value.producer())
@@ -58,9 +58,10 @@ class InferShapes(Pass):
                 value.type, value.shape = ir.TensorType(tensor.dtype), tensor_shape(tensor)
             elif str(value.name) in inferred:
                 adopt(value, inferred[str(value.name)])
+        _continue(model)
         _restore_declared(model.graph, declared, result)
         result.changed += sum(before[v] != _spelled(v) for v in values)
-        result.skipped.extend(_unknown(model.graph))
+        result.skipped.extend(_unknown(model))
         model.graph.meta[_DONE] = _state(model, values)
         return result
 
@@ -79,12 +80,38 @@ def _declared_outputs(graph: ir.Graph) -> dict[ir.Value, tuple[ir.TypeProtocol |
     return {v: (v.type, v.shape) for v in graph.outputs if v.producer() is not None}
 
 
-def _forget(graph: ir.Graph, values: list[ir.Value]) -> None:
-    """Drop what the file says of inner tensors; keep the element type of the outputs, which ONNX demands."""
+def _forget(model: ir.Model, values: list[ir.Value]) -> None:
+    """Drop what the file says of inner tensors; keep the element type of the outputs, which ONNX demands.
+
+    Of operators that nothing here has a rule for, the file is the only source: their outputs keep what it says,
+    with the sizes of the dimensions fixed since.
+    """
+    sizes = fixed_sizes(model.graph)
     for value in values:
+        if _is_foreign(model, value):
+            if value.shape is not None:
+                value.shape = ir.Shape([sizes.get(str(getattr(d, "value", None)), d) for d in value.shape])
+            continue
         value.shape = None
         if not value.is_graph_output():
             value.type = None
+
+
+def _is_foreign(model: ir.Model, value: ir.Value) -> bool:
+    node = value.producer()
+    return (
+        node is not None
+        and not node.domain.startswith("ai.onnx")
+        and bool(node.domain)
+        and (node.op_identifier() not in model.functions)
+    )
+
+
+def _continue(model: ir.Model) -> None:
+    """Go on, a node at a time, behind the nodes that only the rules of this package know."""
+    for node in model.graph:
+        if not all(is_settled(v) for v in node.outputs if v.name):
+            infer_outputs(node, model.graph.opset_imports, known_values(node))
 
 
 def _restore_declared(
@@ -118,14 +145,21 @@ def _text(shape: ir.Shape) -> str:
     return "x".join(str(d) if isinstance(d, int) else "?" for d in shape) or "()"
 
 
-def _unknown(graph: ir.Graph) -> list[Skip]:
-    """The nodes whose outputs stay without a static shape."""
+def _unknown(model: ir.Model) -> list[Skip]:
+    """The nodes where knowledge ends: inputs of static shape, an output without."""
     return [
-        Skip(str(node.name), f"the shape of its output {value.name!r} depends on values known only at run time")
-        for node in graph
+        Skip(str(node.name), f"the shape of its output {value.name!r} is not known: {_why_unknown(node)}")
+        for node in model.graph
         for value in node.outputs
         if value.name and is_used(value) and not is_settled(value)
+        if all(v is None or is_settled(v) for v in node.inputs)
     ]
+
+
+def _why_unknown(node: ir.Node) -> str:
+    if node.domain in STANDARD_DOMAINS:
+        return "it depends on values of the node's inputs"
+    return f"there is no shape rule for operator {node.op_type} of domain {node.domain!r}"
 
 
 def _infer(proto: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
@@ -153,6 +187,11 @@ def _inference_proto(model: ir.Model) -> onnx.ModelProto:
         else:
             graph.node.append(ir.serde.serialize_node(node))
             _forget_bodies(graph.node[-1])
+        graph.value_info.extend(
+            onnx.ValueInfoProto(name=str(v.name), type=type_proto(v))
+            for v in node.outputs
+            if v.name and v.type is not None and not v.is_graph_output() and _is_foreign(model, v)
+        )
     for value in source.outputs:
         if value.producer() is not None and _large_constant(value.producer()) is None:
             graph.output.append(ir.serde.serialize_value(value))

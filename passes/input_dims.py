@@ -43,6 +43,11 @@ def fix_inputs(
     return changed, tuple(fixer.diagnostics)
 
 
+def fixed_sizes(graph: ir.Graph) -> dict[str, int]:
+    """Sizes of the named dimensions that this run or an earlier one has fixed."""
+    return dict(graph.meta.get(_FIXED, {}))
+
+
 def _name(dim: object) -> str:
     """Usable name of a free dimension, or empty."""
     text = getattr(dim, "value", None)
@@ -85,7 +90,10 @@ class _Fixer:
         for name, shape in shapes.items():
             flag = f"--input-shape {name}={_comma(shape)}"
             if name not in by_name:
-                known = ", ".join(f"{v.name}{_shown(self.dims[v])}" for v in self.inputs) or "none"
+                known = (
+                    ", ".join(f"{v.name}{_shown(None if v.shape is None else list(v.shape))}" for v in self.inputs)
+                    or "none"
+                )
                 self.problems.append(
                     Problem(
                         f"the model has no input {name!r}", (flag,), f"its inputs: {known}", "use one of these names"

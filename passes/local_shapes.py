@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import onnx
 import onnx_ir as ir
 
-from passes.values import STANDARD_DOMAINS, is_tensor, static_shape
+from passes.contrib_shapes import DOMAIN, infer_contrib
+from passes.values import STANDARD_DOMAINS, constant, is_tensor, static_shape
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +36,8 @@ def infer_outputs(node: ir.Node, opset_imports: Mapping[str, int], known: Mappin
     known: values of constant inputs. Nodes with a body, nodes of other domains and inputs of unknown type are
     left alone; so are contradictions, which whole-graph inference reports with the node's name.
     """
+    if node.domain == DOMAIN:
+        return _infer_contrib(node)
     if node.domain not in STANDARD_DOMAINS or any(a.type in _BODIES for a in node.attributes.values()):
         return False
     inputs = [v for v in node.inputs if v is not None]
@@ -54,6 +57,26 @@ def infer_outputs(node: ir.Node, opset_imports: Mapping[str, int], known: Mappin
         return False
     learnt = [adopt(v, inferred[str(v.name)]) for v in node.outputs if str(v.name) in inferred]
     return any(learnt)
+
+
+def _infer_contrib(node: ir.Node) -> bool:
+    found = infer_contrib(node)
+    if found is None or is_settled(node.outputs[0]):
+        return False
+    output = node.outputs[0]
+    before = (output.type, output.shape)
+    output.type, output.shape = found
+    return before != found
+
+
+def known_values(node: ir.Node) -> dict[ir.Value, np.ndarray]:
+    """Values of the inputs of `node` that are stored in the model and short enough to matter for shapes."""
+    arrays = {v: constant(v) for v in node.inputs if v is not None and (v.const_value is None or _is_small(v))}
+    return {v: array for v, array in arrays.items() if array is not None}
+
+
+def _is_small(value: ir.Value) -> bool:
+    return value.const_value is not None and value.const_value.size <= MAX_VALUE_ELEMENTS
 
 
 def type_proto(value: ir.Value) -> onnx.TypeProto:

@@ -191,12 +191,8 @@ def _negative_zero(array: object) -> bool:
 
 
 def _single_element_axes(node: ir.Node) -> Found:
-    """A sum, mean, product, minimum or maximum over axes of size 1 that keeps the axes."""
+    """Product, minimum or maximum over axes of size 1 that keeps the axes; a sum or mean would turn -0 into +0."""
     return _same_elements(node) if static_shape(_first(node)) is not None and axes_of(node) is not None else None
-
-
-def _global_pool(node: ir.Node) -> Found:
-    return _same_elements(node)
 
 
 RULES: dict[str, Callable[[ir.Node], Found]] = {
@@ -209,8 +205,7 @@ RULES: dict[str, Callable[[ir.Node], Found]] = {
     "Dropout": _dropout,
     "Expand": _same_elements,
     "Flatten": _same_elements,
-    "GlobalAveragePool": _global_pool,
-    "GlobalMaxPool": _global_pool,
+    "GlobalMaxPool": _same_elements,
     "Identity": _identity,
     "Max": _single_input,
     "Mean": _single_input,
@@ -219,10 +214,8 @@ RULES: dict[str, Callable[[ir.Node], Found]] = {
     "Pad": _pad,
     "Pow": _neutral,
     "ReduceMax": _single_element_axes,
-    "ReduceMean": _single_element_axes,
     "ReduceMin": _single_element_axes,
     "ReduceProd": _single_element_axes,
-    "ReduceSum": _single_element_axes,
     "Reshape": _same_elements,
     "Resize": _resize,
     "Slice": _slice,

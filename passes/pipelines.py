@@ -12,7 +12,7 @@ PIPELINES: dict[str, str] = {
     "default": (
         "split-functions,infer-shapes,fold-constants,infer-shapes,fold-constants,drop-no-ops,"
         "replace-layout,drop-no-ops,fold-batch-norm,"
-        "fuse-layer-norm,fuse-fully-connected,fuse-activation,absorb-qdq,fuse-attention"
+        "fuse-layer-norm,fuse-conv-bias,fuse-fully-connected,fuse-activation,absorb-qdq,fuse-attention"
     ),
     "minimal": "infer-shapes,fold-constants",
 }

@@ -34,8 +34,9 @@ def test_intensity_and_ridge_by_hand() -> None:
     assert host.rooflines[0].ridge_macs_per_byte == 1 / 4
     assert (fast.rooflines[0].side, fast.bound) == ("memory", Bound.MEMORY)
     assert (host.rooflines[0].side, host.bound) == ("compute", Bound.COMPUTE)
-    assert (fast.compute_ps, fast.memory_ps, fast.overhead_ps) == (1024 * 1000 // 64, 1088 * 250, 200)
-    assert (host.compute_ps, host.memory_ps, host.overhead_ps) == (1024 * 1000, 1088 * 250, 10)
+    times = {p.name: p.latency_ps for p in fast.parts}
+    assert times == {"compute": 1024 * 1000 // 64, "input": 1088 * 250, "start": 200}
+    assert {p.name: p.latency_ps for p in host.parts} == {"compute": 1024 * 1000, "input": 1088 * 250, "start": 10}
     assert fast.latency_ps == 1088 * 250 + 200
 
 

@@ -76,7 +76,7 @@ def _rows(classes: tuple[OpClass, ...], devices: list[str]) -> list[tuple[str, .
             on = c.device(name)
             code = next((r.code for r in c.refusals if r.device == name), "")
             cells.append(f"{on.bound} {format_time(on.latency_ps)}" if on is not None else f"no: {code}")
-        rows.append((c.origin[0], c.kind, count(c.macs, ""), f"{c.macs_per_byte:.4g}", *cells))
+        rows.append((c.op, c.kind, count(c.macs, ""), f"{c.macs_per_byte:.4g}", *cells))
     return rows
 
 
@@ -86,7 +86,7 @@ def _refused(classes: tuple[OpClass, ...], width: int) -> list[str]:
     for c in classes:
         for code, r in {r.code: r for r in c.refusals}.items():
             seen = first.get(code)
-            first[code] = (*seen[:4], seen[4] + 1) if seen else (r.rule, r.value, r.limit, c.origin[0], 1)
+            first[code] = (*seen[:4], seen[4] + 1) if seen else (r.rule, r.value, r.limit, c.op, 1)
     lines = []
     for code, (rule, value, limit, origin, number) in sorted(first.items()):
         lines.append(clip(f"{code}: {rule} ({number} operators)", width))
@@ -100,8 +100,7 @@ def _counts(classes: tuple[OpClass, ...], devices: list[str], width: int) -> lis
         bounds: dict[str, int] = {}
         for c in classes:
             on = c.device(name)
-            bounds[str(on.bound) + " bound" if on is not None else "refused"] = (
-                bounds.get(str(on.bound) + " bound" if on is not None else "refused", 0) + 1
-            )
+            what = f"{on.bound} bound" if on is not None else "refused"
+            bounds[what] = bounds.get(what, 0) + 1
         lines.append(clip(f"on {name}: " + ", ".join(f"{n} {what}" for what, n in sorted(bounds.items())), width))
     return lines

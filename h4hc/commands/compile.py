@@ -28,7 +28,7 @@ BOXES = ("model", "legal", "workload", "costs", "assignment", "schedule")
 @model_options
 @plan_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="OUT", help="Folder to write. Required.")
-@click.option("--force", is_flag=True, help="Replace OUT if h4hc wrote it before.")
+@click.option("--force", is_flag=True, help="Replace OUT whatever is in it.")
 @click.option("--dry-run", is_flag=True, help="Write nothing; print the report only. -o is not needed.")
 @click.option(
     "--stop-after", "stop_after", type=click.Choice(BOXES), help="Stop after this stage and write its JSON, only that."
@@ -90,7 +90,8 @@ def _finish(console: Console, done: Compilation, output: Path | None, force: boo
         from h4hc.api import write_folder
 
         write_folder(done, output, force)
-        console.say(f"wrote {output}")
+        whole = sum(done.seconds.values())
+        console.say(f"wrote {output}; planned in {whole:.2f} s, {done.seconds['partition']:.2f} s of it in the solver")
         report = json.loads((output / REPORT_NAME).read_bytes())
     console.result(report, lambda: render_terminal(report, console.width))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -61,25 +62,25 @@ def show_command(console: Console, target: str, sets: tuple[str, ...], ops: bool
 
 
 def _text(about: Description, width: int) -> str:
-    lines = [clip(f"{about.name}: {about.title}", width), f"sha256 {about.sha256}", ""]
+    lines = [clip(f"{about.name}: {about.title}", width), f"sha256 {about.sha256[:16]} (--json has all of it)", ""]
     return "\n".join([*lines, *table(("part", "name", "value"), about.rows, width, shrink=2)]) + "\n"
 
 
 def _ops_text(support: tuple[Support, ...], width: int) -> str:
-    """A table of yes and no, then the rules in full: each once, numbered in order of appearance."""
+    """A table of yes, if and no, then each device's rules with the kinds they apply to."""
     devices = list(dict.fromkeys(s.device for s in support))
-    rules = list(dict.fromkeys(c for s in support for c in s.conditions))
-    number = {rule: i + 1 for i, rule in enumerate(rules)}
-    cells: dict[str, list[str]] = {}
+    answers: dict[str, list[str]] = {}
     for s in support:
-        notes = ",".join(str(number[c]) for c in s.conditions)
-        answer = "yes" if s.runs else "no"
-        cells.setdefault(str(s.kind), []).append(f"{answer} ({notes})" if notes else answer)
-    rows = [(kind, *answers) for kind, answers in cells.items()]
-    lines = table(("kind", *devices), rows, width)
-    lines += ["", "a number in brackets names a rule the operator must meet, or the one that refuses it"]
-    import textwrap
-
-    for rule in rules:
-        lines.append(textwrap.fill(f"{number[rule]:>3}  {rule}", width, subsequent_indent="     "))
+        answers.setdefault(str(s.kind), []).append("no" if not s.runs else "if" if s.conditions else "yes")
+    lines = table(("kind", *devices), [(kind, *cells) for kind, cells in answers.items()], width)
+    lines += ["", "if: when it meets its rules below; no: one of them refuses"]
+    for device in devices:
+        rules: dict[str, list[str]] = {}
+        for s in support:
+            for sentence in s.conditions if s.device == device else ():
+                rules.setdefault(sentence, []).append(str(s.kind))
+        lines += ["", f"{device}: {len(rules)} rules"]
+        for sentence, kinds in rules.items():
+            which = "all kinds" if len(kinds) == len(answers) else ", ".join(kinds)
+            lines.append(textwrap.fill(f"  {sentence} ({which})", width, subsequent_indent="      "))
     return "\n".join(lines) + "\n"

@@ -96,8 +96,9 @@ def _infer(infer_shapes: Any, model: bytes) -> bytes:
 def main(argv: list[str]) -> None:
     """Read the request, run it within the bounds, write the answer."""
     try:
+        extension = _load_extension(argv[1])
         _bound(int(argv[2]), int(argv[3]))
-        answer = _run(_load_extension(argv[1]), sys.stdin.buffer.read())
+        answer = _run(extension, sys.stdin.buffer.read())
         sys.stdout.buffer.write(answer)
     except MemoryError:
         sys.stdout.buffer.write(b"M")

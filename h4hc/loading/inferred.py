@@ -62,18 +62,21 @@ def _bytes(type_proto: onnx.TypeProto) -> int:
     return data_bytes(type_proto.tensor_type.elem_type, [max(0, d) for d in dims])
 
 
-def settle_declared(model: onnx.ModelProto, inferred: onnx.ModelProto) -> tuple[Diagnostic, ...]:
+def settle_declared(
+    model: onnx.ModelProto, inferred: onnx.ModelProto, opaque: frozenset[str]
+) -> tuple[Diagnostic, ...]:
     """Take out of `model` every declared shape that inference contradicts, and every note it makes needless.
 
-    What stays in `value_info` is what onnx cannot infer. An output whose declared shape is contradicted gets the
-    inferred one. Raises GraphError for an output declared with another element type: onnxruntime refuses that.
+    What stays in `value_info` is what onnx cannot infer: all of `opaque`, and what has no shape after inference.
+    An output whose declared shape is contradicted gets the inferred one. Raises GraphError for an output declared
+    with another element type: onnxruntime refuses that.
     """
     known = {v.name: v.type for group in (inferred.graph.value_info, inferred.graph.output) for v in group}
     wrong: list[str] = []
     kept: list[onnx.ValueInfoProto] = []
     for note in model.graph.value_info:
         type_proto = known.get(note.name)
-        if type_proto is None or not _has_shape(type_proto):
+        if note.name in opaque or type_proto is None or not _has_shape(type_proto):
             kept.append(note)
         elif _contradicts(note.type, type_proto):
             wrong.append(note.name)

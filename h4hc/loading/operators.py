@@ -16,6 +16,6 @@ def check_operators(scopes: list[Scope], findings: Findings) -> None:
             findings.add(
                 "a node is a binary compiled for another execution provider",
                 (scope.node_name(index),),
-                f"operator EPContext, source {shown(source)!r}: h4hc cannot look into it and onnxruntime on CPU not run it",
+                f"operator EPContext, source {shown(source)!r}: no CPU runs it",
                 "give the model that it was compiled from",
             )

@@ -25,15 +25,11 @@ def read_model_file(path: Path, limits: Limits) -> bytes:
         raise UserError("there is no such model file", where=where, hint="check the path") from error
     except (OSError, ValueError) as error:
         raise ModelFileError("the model file cannot be opened", where=where, why=_reason(error)) from error
+    state = os.fstat(descriptor)
+    if stat.S_ISDIR(state.st_mode):
+        os.close(descriptor)
+        raise ModelFileError("the model path is a folder", where=where, hint="give the .onnx file in it")
     with os.fdopen(descriptor, "rb") as stream:
-        state = os.fstat(descriptor)
-        if stat.S_ISDIR(state.st_mode):
-            raise ModelFileError(
-                "the model path is a folder",
-                where=where,
-                why="a regular file is needed",
-                hint="give the .onnx file in it",
-            )
         if not stat.S_ISREG(state.st_mode):
             raise ModelFileError("the model path is not a regular file", where=where, why="a regular file is needed")
         if state.st_size > limits.model_bytes:

@@ -48,6 +48,7 @@ DTYPES: dict[int, tuple[str, int, str]] = {
     25: ("UINT2", 2, "int32_data"),
     26: ("INT2", 2, "int32_data"),
 }
+_PROTOBUF_BYTES = 2**31 - 2**26  # protobuf's own limit, with room for the graph
 _COMPLEX = (14, 15)  # two numbers an element
 # Values an entry of int32_data or uint64_data may hold: packed and small floats are bit patterns of one unit.
 _RANGES: dict[int, tuple[int, int]] = {
@@ -148,6 +149,13 @@ def check_tensors(scopes: list[Scope], files: ExternalFiles, limits: Limits, fin
             stored = _stored_bytes(tensor)
             budget.take(max(size, stored) if _check_data(tensor, size, where, findings) else stored, where)
         _check_attribute_bytes(scope, limits, findings)
+    if external and budget.total_bytes >= _PROTOBUF_BYTES:
+        findings.add(
+            "the model does not fit into one file together with its external data",
+            (),
+            f"{format_bytes(budget.total_bytes)} of tensors; protobuf holds 2 GiB",
+            "h4hc writes self-contained models: make the weights smaller, for example by int8 quantisation",
+        )
     return external
 
 

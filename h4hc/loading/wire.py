@@ -87,12 +87,19 @@ def _scan(data: bytes, limits: Limits, stack: list[tuple[int, _Table, str]]) -> 
             if not stack:
                 return
             end, (_, table), _ = stack[-1]
-        tag, pos = (data[pos], pos + 1) if data[pos] < 0x80 else _varint(data, pos, end)
+        tag = data[pos]
+        if tag < 0x80:
+            pos += 1
+        else:
+            tag, pos = _varint(data, pos, end)
         wire = tag & 7
         if tag < 8:
             raise _Malformed(pos - 1, "field number 0")
         if wire == 2:
-            size, pos = _varint(data, pos, end)
+            if pos < end and data[pos] < 0x80:
+                size, pos = data[pos], pos + 1
+            else:
+                size, pos = _varint(data, pos, end)
             if pos + size > end:
                 raise _Malformed(
                     pos, f"a field of {size} bytes where {end - pos} are left: the file is cut off or damaged"
@@ -102,6 +109,8 @@ def _scan(data: bytes, limits: Limits, stack: list[tuple[int, _Table, str]]) -> 
                 messages += 1
                 if messages > limits.messages:
                     raise _Malformed(pos, f"more than {limits.messages} messages (limit messages)")
+                if not size:
+                    continue
                 if len(stack) >= MAX_DEPTH:
                     raise _Malformed(pos, f"messages nested deeper than {MAX_DEPTH}, the limit of protobuf")
                 end = pos + size
@@ -112,7 +121,10 @@ def _scan(data: bytes, limits: Limits, stack: list[tuple[int, _Table, str]]) -> 
                 _check_text(data, pos, pos + size, name)
             pos += size
         elif wire == 0:
-            _, pos = (0, pos + 1) if pos < end and data[pos] < 0x80 else _varint(data, pos, end)
+            if pos < end and data[pos] < 0x80:
+                pos += 1
+            else:
+                _, pos = _varint(data, pos, end)
         elif wire in (1, 5):
             pos += 8 if wire == 1 else 4
             if pos > end:

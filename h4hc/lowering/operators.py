@@ -78,10 +78,11 @@ def _requantize(site: Site) -> Lowered:
     return Lowered(OpKind.QUANTIZE, params, 0, Order.EITHER)
 
 
+NORM_KINDS = ("layer_norm", "rms_norm")
+
 # What passes write into `h4hc.kind`, where the anchor's operator type does not say it.
 _KINDS: dict[str, Callable[[Site], Lowered]] = {
+    **dict.fromkeys(NORM_KINDS, _norm),
     "activation": _activation,
-    "layer_norm": _norm,
     "requantize": _requantize,
-    "rms_norm": _norm,
 }

@@ -12,7 +12,7 @@ from h4hc.lowering.control import Body, Control
 from h4hc.lowering.facts import Known, bodies_of, is_overwritten
 from h4hc.lowering.inputs import biases
 from h4hc.lowering.layouts import Draft, Laid, lay_out
-from h4hc.lowering.operators import compute_dtype
+from h4hc.lowering.operators import NORM_KINDS, compute_dtype
 from h4hc.lowering.plan import Plan
 from h4hc.lowering.site import Group
 from h4hc.workload import Layout, Op, Tensor, Workload
@@ -105,12 +105,12 @@ class _Shop:
 
 
 def _bias_values(groups: Sequence[Group], known: Known) -> set[ir.Value]:
-    """Constants that are added to an accumulator."""
+    """Constants that are added to an accumulator; the offset of a norm is none."""
     found: set[ir.Value] = set()
     for group in groups:
         for node in group.members:
             found.update(v for i in biases(node) if i < len(node.inputs) and (v := node.inputs[i]) is not None)
-        if marks.kind(group.anchor) == "fully_connected":
+        if marks.kind(group.anchor) not in NORM_KINDS:
             name = marks.params(group.anchor).get("bias", "")
             found.update(v for v in group.constants if v.name == name)
     return {v for v in found if known.constant.get(v, False)}

@@ -70,12 +70,11 @@ def share(part: float, whole: float) -> str:
 
 
 def solver_line(report: Json) -> str:
-    """What was proved, in the words of the solver's status."""
+    """What was proved, in the words of the solver's status, with the bound and the gap."""
     s = report["solver"]
-    text = f"{s['status']} for {s['objective']} by {s['name']}"
-    if s["status"] == "proved within gap" or s["status"].startswith("feasible"):
-        text += f", gap {100 * s['gap']:.2g} %"
-    return text
+    forms = {"latency": format_time, "energy": format_energy}
+    bound = forms[s["objective"]](s["bound"]) if s["objective"] in forms else f"{s['bound']:.4g} ps x pJ"
+    return f"{s['status']} for {s['objective']} by {s['name']}; bound {bound}, gap {100 * s['gap']:.2g} %"
 
 
 def device_totals(report: Json) -> dict[str, Json]:
@@ -253,8 +252,9 @@ def _off_accelerator(report: Json, width: int) -> list[str]:
 
 def _remarks(report: Json, width: int) -> list[str]:
     total = report["totals"]["latency_ps"]["nominal"]
-    basis = ", ".join(f"{b['mark']} {share(b['latency_ps'], total)}" for b in report["basis"])
-    lines = [_line("basis", f"{basis or 'no numbers'} of the latency (a step may rest on several)", width)]
+    marks = sorted(report["basis"], key=lambda b: (-b["latency_ps"], b["mark"]))
+    basis = ", ".join(f"{b['mark']} {share(b['latency_ps'], total)}" for b in marks)
+    lines = [_line("rests on", f"{basis or 'no numbers'} of the latency", width)]
     warnings = [d for d in report["diagnostics"] if d["severity"] == "warning"]
     if warnings:
         codes: dict[str, int] = {}

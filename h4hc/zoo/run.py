@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,8 +18,6 @@ def run_model(
 
     Basic optimisation only: the stronger levels rewrite quantised models in ways that change results.
     """
-    # onnxruntime >= 1.29 otherwise writes a device id and sends usage data; the user's own setting wins
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

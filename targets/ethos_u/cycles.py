@@ -19,7 +19,8 @@ WEIGHT_CYCLES = 32  # least cycles of a step: weights of 8 output channels
 DPUS = 4
 BIAS_BYTES, BIAS_BUS_BITS = 10, 256  # scale and bias of a channel; width they arrive in
 WIDE_MICRO_BLOCK = (1, 4)  # 256 MACs on one-row outputs
-BURST_DEPTH_BYTES = 64
+BURST_DEPTH_BYTES = 64  # longest run of a plain output
+BRICK_DEPTH = 16  # channels of an NHCWB16 brick, and of a run of a plain output
 
 
 @dataclass(frozen=True)
@@ -146,18 +147,17 @@ def _block_memory(work: Work, blocks: Blocks, port: Port) -> tuple[int, int]:
 
 def _on_port(port: Port, read: bool, form: Format, bits: int, block: Hwc, shape: Hwc, count: int) -> int:
     """Bytes that `count` bytes occupy on the port when runs are shorter than a burst."""
-    brick = 16
     if form == "brick":
-        whole = shape[1] * bits * brick // BITS_PER_BYTE == block[2]
-        run_bits = bits * block[1] * (block[2] if whole else brick)
+        whole = shape[1] * bits * BRICK_DEPTH // BITS_PER_BYTE == block[2]
+        run_bits = bits * block[1] * (block[2] if whole else BRICK_DEPTH)
     else:
-        whole = shape[2] * bits // BITS_PER_BYTE == block[2] and (read or block[2] <= brick)
+        whole = shape[2] * bits // BITS_PER_BYTE == block[2] and (read or block[2] <= BRICK_DEPTH)
         if whole:
             run_bits = bits * block[1] * block[2]
         elif read:
             run_bits = bits * block[2]
         else:
-            run_bits = min(BURST_DEPTH_BYTES * BITS_PER_BYTE, brick * bits, block[2] * bits)
+            run_bits = min(BURST_DEPTH_BYTES * BITS_PER_BYTE, BRICK_DEPTH * bits, block[2] * bits)
     run = min(port.burst_bytes, run_bits // BITS_PER_BYTE)
     return count * port.burst_bytes // run
 

@@ -26,12 +26,10 @@ class Attack:
     says: str
 
 
-def _external(location: str, *, dims: tuple[int, ...] = (2, 3), **keys: object) -> onnx.ModelProto:
+def _external(location: str, **keys: object) -> onnx.ModelProto:
     made = build.add_weight()
     weight = made.graph.initializer[0]
     weight.ClearField("raw_data")
-    weight.ClearField("dims")
-    weight.dims.extend(dims)
     weight.data_location = onnx.TensorProto.EXTERNAL
     for key, text in {"location": location, **keys}.items():
         weight.external_data.add(key=key, value=str(text))

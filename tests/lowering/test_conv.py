@@ -51,7 +51,7 @@ def convolutions(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(convolutions())
 def test_macs_of_conv_are_counted_products(case: dict[str, Any]) -> None:
     x, w, attributes = case["x"], case["w"], case["attributes"]
@@ -131,7 +131,7 @@ def test_one_and_three_spatial_axes() -> None:
 
 
 def test_quantised_forms_keep_their_types() -> None:
-    scale, zero = np.float32(0.1) * weights(), weights(dtype=np.uint8)
+    scale, zero = weights(), weights(dtype=np.uint8)
     inputs = {
         "x": ("uint8", (1, 3, 8, 8)), "xs": scale, "xz": zero, "w": weights(4, 3, 3, 3, dtype=np.uint8), "ws": scale,
         "wz": zero, "ys": scale, "yz": zero, "b": weights(4, dtype=np.int32),

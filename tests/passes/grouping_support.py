@@ -95,11 +95,11 @@ def inputs_of(proto: onnx.ModelProto, seed: int = 0) -> dict[str, np.ndarray]:
         shape = [d.dim_value or 1 for d in value.type.tensor_type.shape.dim]
         dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
         if dtype == np.bool_:
-            feeds[value.name] = rng.random(shape) < 0.5
+            feeds[value.name] = np.asarray(rng.random(shape) < 0.5)
         elif np.issubdtype(dtype, np.integer):
-            feeds[value.name] = rng.integers(0, 3, shape).astype(dtype)
+            feeds[value.name] = np.asarray(rng.integers(0, 3, shape), dtype)
         else:
-            feeds[value.name] = (2 * rng.standard_normal(shape)).astype(dtype)
+            feeds[value.name] = np.asarray(2 * rng.standard_normal(shape), dtype)
     return feeds
 
 

@@ -1,0 +1,94 @@
+"""The host's cost model against hand calculations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from h4hc.costtypes import Bound, Cost
+from h4hc.target_file import load_system
+from h4hc.workload import GenericParams, OpKind, Workload
+from tests.targets import samples
+from tests.targets.vela_layers import conv_workload, fc_workload
+
+HOST = load_system("host").device("host")
+PS_A_CYCLE = 2500  # 400 MHz
+
+
+def _cost(workload: Workload) -> Cost:
+    return HOST.cost(workload.ops[0], HOST.modes()[0], workload)
+
+
+def test_convolution_by_hand() -> None:
+    """3 MAC a cycle, 9216 bytes of weights at 500 MB/s, 1200 cycles of dispatch."""
+    workload = conv_workload(32, 32, (16, 16), (3, 3))
+    cost = _cost(workload)
+    macs = 32 * 32 * 9 * 256
+    assert cost.latency.nominal == pytest.approx(macs / 3 * PS_A_CYCLE + 9216 * 2000 + 1200 * PS_A_CYCLE, rel=1e-6)
+    assert cost.bound is Bound.COMPUTE
+    energy = macs / 3 * 20 + 1200 * 20 + 9216 * 40 + (8192 + 8192) * 1.5
+    assert cost.energy.nominal == pytest.approx(energy, rel=1e-6)
+    assert dict(cost.bytes_moved) == {"sram": 16384, "flash": 9216}
+
+
+def test_rates_bound_the_interval() -> None:
+    workload = conv_workload(32, 32, (64, 64), (3, 3))
+    latency = _cost(workload).latency
+    assert latency.low == pytest.approx(latency.nominal * 3 / 4, rel=0.02)
+    assert latency.high == pytest.approx(latency.nominal * 3 / 2, rel=0.02)
+
+
+def test_types_order_as_the_core_does() -> None:
+    costs = [
+        _cost(conv_workload(32, 32, (16, 16), (3, 3), dtype=t)).latency.nominal
+        for t in ("int8", "float16", "float32", "float64")
+    ]
+    assert costs == sorted(costs)
+    assert costs[0] < costs[-1]
+
+
+def test_single_vector_waits_for_its_weights() -> None:
+    cost = _cost(fc_workload(1, 1024, 1000))
+    assert cost.bound is Bound.MEMORY
+
+
+def test_view_is_a_descriptor() -> None:
+    cost = _cost(samples.legal()[OpKind.VIEW])
+    assert cost.latency.nominal == 60 * PS_A_CYCLE
+    assert cost.bound is Bound.OVERHEAD
+    assert cost.bytes_moved == ()
+
+
+def test_fused_table_costs_and_clamp_does_not() -> None:
+    plain, clamp, table = (_cost(conv_workload(8, 8, (16, 16), (1, 1), activation=a)) for a in ("", "relu6", "gelu"))
+    assert plain.latency == clamp.latency
+    assert table.latency.nominal - plain.latency.nominal == 2 * 8 * 256 * PS_A_CYCLE
+
+
+def test_transpose_is_dearer_than_a_copy() -> None:
+    transpose, copy = (_cost(samples.move(OpKind.MOVE, f)).latency.nominal for f in ("transpose", "concat"))
+    assert transpose > copy
+
+
+def test_simple_and_slow_functions() -> None:
+    add, power = (_cost(samples.elementwise(OpKind.ELEMENTWISE, f)).latency.nominal for f in ("add", "pow"))
+    assert power > 4 * add
+
+
+def test_empty_operator_costs_its_call() -> None:
+    workload = samples.legal()[OpKind.GENERIC]
+    params = GenericParams("generic", "NonMaxSuppression", "", 0)
+    op = replace(workload.ops[0], params=params, input_bytes=0, output_bytes=0)
+    cost = _cost(replace(workload, ops=(op,)))
+    assert cost.latency.nominal == 1200 * PS_A_CYCLE
+    assert cost.bound is Bound.OVERHEAD
+
+
+def test_host_beats_the_npu_on_products_of_activations() -> None:
+    """The NPU emulates them at one or two MACs a cycle; the host is a full target, not a penalty."""
+    workload = samples.matmul(4, 64, 32, 64)
+    npu = load_system("npu").device("npu")
+    on_npu = npu.cost(workload.ops[0], npu.modes()[0], workload)
+    macs_a_cycle = workload.ops[0].macs / on_npu.cycles
+    assert 0.8 < macs_a_cycle < 2.5

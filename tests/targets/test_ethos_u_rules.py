@@ -1,0 +1,179 @@
+"""Each rule of the NPU at its limit, just inside and just outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from h4hc.cost import device_rejection
+from h4hc.target_file import load_system
+from h4hc.workload import ConvParams, ElementwiseParams, OpKind, Tensor, VectorParams, Workload
+from tests.targets import samples
+from tests.targets.vela_layers import conv_workload, fc_workload, one_op
+
+NPU = load_system("npu").device("npu")
+
+
+def _code(workload: Workload) -> str:
+    rejection = device_rejection(workload.ops[0], NPU, workload)
+    if rejection is None:
+        assert NPU.cost(workload.ops[0], NPU.modes()[0], workload).latency.low > 0
+        return ""
+    return rejection.code.removeprefix("ethos_u.")
+
+
+def _tensors(workload: Workload, change: Callable[[Tensor], Tensor]) -> Workload:
+    return replace(workload, tensors=tuple(change(t) for t in workload.tensors))
+
+
+def _mean(channels: int, height: int, width: int, batch: int = 1) -> Workload:
+    params = VectorParams("vector", "mean", channels * batch, height * width)
+    return one_op(OpKind.REDUCE, params, (batch, channels, height, width), (batch, channels, 1, 1))
+
+
+def _transposed(**changes: object) -> Workload:
+    workload = samples.transposed()
+    params = workload.ops[0].params
+    assert isinstance(params, ConvParams)
+    op = replace(workload.ops[0], params=replace(params, **changes))  # type: ignore[arg-type]
+    return replace(workload, ops=(op,))
+
+
+def _padded_average(kernel: int) -> Workload:
+    return samples.pool("average", kernel, 1, size=20, pad=1)
+
+
+CASES: list[tuple[str, Workload, str]] = [
+    ("stride 3", conv_workload(8, 8, (20, 20), (3, 3), 3), ""),
+    ("stride 4, padded", conv_workload(8, 8, (21, 21), (5, 5), 4), "stride"),
+    ("stride 4, not padded", conv_workload(8, 8, (21, 21), (3, 3), 4, same=False), ""),
+    ("stride 4, depthwise", conv_workload(8, 8, (21, 21), (3, 3), 4, groups=8, same=False), "stride"),
+    ("stride 3, depthwise", conv_workload(8, 8, (21, 21), (3, 3), 3, groups=8), ""),
+    ("kernel 64 high", conv_workload(4, 4, (70, 70), (64, 1)), ""),
+    ("kernel 65 high", conv_workload(4, 4, (70, 70), (65, 1)), "kernel"),
+    ("dilated to 63", conv_workload(4, 4, (80, 80), (2, 2), dilation=62), ""),
+    ("dilated to 65", conv_workload(4, 4, (80, 80), (2, 2), dilation=64), "kernel"),
+    ("1-D kernel of 4096", conv_workload(1, 8, (5000,), (4096,)), ""),
+    ("1-D kernel of 4097", conv_workload(1, 8, (5000,), (4097,)), "kernel"),
+    ("filter of 65536", fc_workload(1, 65536, 4), ""),
+    ("filter of 65537", fc_workload(1, 65537, 4), "axis"),
+    ("conv filter over 65536", conv_workload(7300, 4, (9, 9), (3, 3)), "filter"),
+    ("batch 2", conv_workload(8, 8, (8, 8), (3, 3), batch=2), "batch"),
+    ("3-D conv", conv_workload(3, 4, (4, 4, 4), (3, 3, 3)), "planar"),
+    ("1-D conv", conv_workload(8, 16, (100,), (9,)), ""),
+    ("depth multiplier 2", conv_workload(8, 16, (8, 8), (3, 3), groups=8, kind=OpKind.DEPTHWISE), "multiplier"),
+    ("one channel to 16", conv_workload(1, 16, (8, 8), (3, 3), kind=OpKind.DEPTHWISE), ""),
+    ("groups", samples.legal()[OpKind.GROUPED_CONV], ""),
+    ("float", conv_workload(8, 8, (8, 8), (3, 3), dtype="float32"), "dtype"),
+    ("uint8", conv_workload(8, 8, (8, 8), (3, 3), dtype="uint8"), ""),
+    ("fused gelu", conv_workload(8, 8, (8, 8), (3, 3), activation="gelu"), ""),
+    ("fused silu", conv_workload(8, 8, (8, 8), (3, 3), activation="silu"), ""),
+    ("fused mish", conv_workload(8, 8, (8, 8), (3, 3), activation="mish"), "fused"),
+    ("transposed conv", samples.transposed(), ""),
+    ("transposed conv, stride 3", _transposed(stride=(3, 3)), "transposed"),
+    ("transposed conv, uneven", _transposed(stride=(1, 2)), "transposed"),
+    ("transposed conv, dilated", _transposed(dilation=(2, 2)), "transposed"),
+    ("transposed conv, odd output", _transposed(out_spatial=(29, 29)), "transposed"),
+    ("max pool", samples.pool("max"), ""),
+    ("lp pool", samples.pool("lp"), "pool"),
+    ("padded average 8", _padded_average(8), ""),
+    ("padded average 9", _padded_average(9), "window"),
+    ("average 20, not padded", samples.pool("average", 20, 1, size=20), ""),
+    ("window of 256", samples.pool("average", 256, 1, size=256, channels=1), ""),
+    ("window of 257", samples.pool("average", 257, 1, size=257, channels=1), "window"),
+    ("softmax of 65535 rows", samples.vector(OpKind.SOFTMAX, "softmax", 65535, 2), ""),
+    ("softmax of 65536 rows", samples.vector(OpKind.SOFTMAX, "softmax", 65536, 2), "softmax"),
+    ("log softmax", samples.vector(OpKind.SOFTMAX, "log_softmax"), "softmax"),
+    ("mean of 64 x 64", _mean(16, 64, 64), ""),
+    ("mean over an axis of 4095", samples.vector(OpKind.REDUCE, "mean", 4, 4095), ""),
+    ("mean over an axis of 4096", samples.vector(OpKind.REDUCE, "mean", 4, 4096), "mean"),
+    ("mean, batch 2", _mean(16, 7, 7, 2), "mean"),
+    ("reduce max", samples.vector(OpKind.REDUCE, "max", 4, 1000), ""),
+    ("reduce sum", samples.vector(OpKind.REDUCE, "sum", 4, 1000), ""),
+    ("reduce prod", samples.vector(OpKind.REDUCE, "prod"), "reduction"),
+    ("layer norm of 4095", samples.vector(OpKind.NORM, "layer_norm", 4, 4095), ""),
+    ("layer norm of 4096", samples.vector(OpKind.NORM, "layer_norm", 4, 4096), "norm"),
+    ("local response norm", samples.vector(OpKind.NORM, "local_response_norm"), "norm"),
+    ("nearest 2", samples.resize(), ""),
+    ("nearest 8", samples.resize(size=4, out=32), ""),
+    ("nearest 3", samples.resize(size=4, out=12), "resize"),
+    ("nearest 16", samples.resize(size=2, out=32), "resize"),
+    ("half-pixel linear 2", samples.resize("linear", "half_pixel"), ""),
+    ("half-pixel linear 4", samples.resize("linear", "half_pixel", 7, 28), "resize"),
+    ("asymmetric linear 4", samples.resize("linear", "asymmetric", 7, 28), ""),
+    ("aligned linear 2", samples.resize("linear", "align_corners", 7, 13), ""),
+    ("aligned linear, not 2", samples.resize("linear", "align_corners", 7, 14), "resize"),
+    ("shrinking", samples.resize(size=14, out=7), "resize"),
+    ("cubic", samples.resize("cubic"), "resize"),
+    ("cropped", samples.resize("nearest", "tf_crop_and_resize"), "resize"),
+    *[(f, samples.elementwise(OpKind.ELEMENTWISE, f, inputs=2), "") for f in ("add", "sub", "mul", "min", "max")],
+    *[(f, samples.elementwise(OpKind.ELEMENTWISE, f, inputs=2), "elementwise") for f in ("div", "pow", "where")],
+    *[(f, samples.elementwise(OpKind.ACTIVATION, f), "") for f in ("relu6", "tanh", "hard_swish", "silu", "abs")],
+    *[(f, samples.elementwise(OpKind.ACTIVATION, f), "activation") for f in ("sqrt", "sin", "erf", "mish")],
+    *[(f, samples.move(OpKind.MOVE, f), "") for f in ("transpose", "concat", "slice", "split", "pad", "tile")],
+    *[(f, samples.move(OpKind.MOVE, f), "move") for f in ("gather", "scatter", "depth_to_space")],
+    ("transpose within limits", samples.move(OpKind.MOVE, "transpose", (256, 256, 256, 3)), ""),
+    ("transpose beyond", samples.move(OpKind.MOVE, "transpose", (257, 257, 256, 3)), "transpose"),
+    ("five axes", samples.move(OpKind.MOVE, "slice", (2, 3, 4, 5, 6)), "rank"),
+    ("five axes, one of 1", samples.move(OpKind.MOVE, "slice", (1, 3, 4, 5, 6)), ""),
+    ("matmul k 65536", samples.matmul(1, 2, 65536, 2), ""),
+    ("matmul k 65537", samples.matmul(1, 2, 65537, 2), "axis"),
+    ("rescale", samples.legal()[OpKind.QUANTIZE], ""),
+    ("generic", samples.legal()[OpKind.GENERIC], "no_mapping"),
+    ("loop", samples.legal()[OpKind.CONTROL_FLOW], "no_mapping"),
+    ("view", samples.legal()[OpKind.VIEW], ""),
+]
+
+
+@pytest.mark.parametrize(("workload", "code"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_rule_at_its_limit(workload: Workload, code: str) -> None:
+    assert _code(workload) == code
+
+
+def test_weights_computed_at_run_time() -> None:
+    workload = samples.legal()[OpKind.CONV]
+    assert _code(replace(workload, ops=(replace(workload.ops[0], weights=()),))) == "constant_weights"
+
+
+def test_shape_that_depends_on_data() -> None:
+    workload = _tensors(samples.legal()[OpKind.CONV], lambda t: replace(t, exact=False))
+    assert _code(workload) == "static"
+
+
+def test_empty_tensor() -> None:
+    workload = _tensors(samples.legal()[OpKind.ELEMENTWISE], lambda t: replace(t, shape=(1, 0, 4, 4), size_bytes=0))
+    assert _code(workload) == "present"
+
+
+def test_border_to_float() -> None:
+    workload = _tensors(samples.legal()[OpKind.QUANTIZE], lambda t: replace(t, dtype="float32"))
+    assert _code(workload) == "rescale"
+
+
+def test_stride_that_needs_too_large_an_input_block() -> None:
+    """256 MACs work on 2 x 2 positions at least: 208 x 208 inputs at stride 200. 32 MACs work on one."""
+    workload = conv_workload(64, 64, (900, 900), (9, 9), 200, same=False)
+    assert _code(workload) == "shram"
+    small = load_system("npu", ("npu.macs=32",)).device("npu")
+    assert device_rejection(workload.ops[0], small, workload) is None
+    assert small.cost(workload.ops[0], small.modes()[0], workload).cycles > 0
+
+
+@pytest.mark.parametrize("macs", [32, 64, 128, 256])
+def test_more_macs_are_not_slower_on_a_wide_layer(macs: int) -> None:
+    workload = conv_workload(64, 64, (28, 28), (3, 3))
+    npu = load_system("npu", (f"npu.macs={macs}", "npu.memory_mode=Sram_Only")).device("npu")
+    cost = npu.cost(workload.ops[0], npu.modes()[0], workload)
+    least = workload.ops[0].macs / macs
+    assert least <= cost.cycles <= 3 * least
+
+
+def test_several_operands_are_several_passes() -> None:
+    def cycles(operands: int) -> int:
+        params = ElementwiseParams("elementwise", "add", 3136, operands)
+        workload = one_op(OpKind.ELEMENTWISE, params, samples.IMAGE, samples.IMAGE, inputs=operands)
+        return NPU.cost(workload.ops[0], NPU.modes()[0], workload).cycles
+
+    assert cycles(4) == 3 * cycles(2)

@@ -1,0 +1,107 @@
+"""The validator finds each kind of fault; a solver's plan has none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from h4hc.assignment import Assignment, Placement
+from h4hc.cost import CostTable
+from h4hc.costtypes import Interval, Mode
+from h4hc.partition import PartitionOptions, partition
+from h4hc.plan_check import check_plan
+from h4hc.schedule import Partition, Schedule, schedule
+from h4hc.workload import Workload
+from tests.random_plans import random_problem
+
+Problem = tuple[Workload, CostTable, Assignment, Schedule]
+
+
+@pytest.fixture
+def good() -> Problem:
+    for seed in range(1000):
+        workload, table = random_problem(seed, 7)
+        if len(workload.ops) < 4 or table.capacities[0].unit_bytes != 1000:
+            continue
+        found = partition(workload, table, PartitionOptions()).assignment
+        if any(p.mode.device == "cim" for p in found.placements):
+            return workload, table, found, schedule(workload, found, table)
+    raise AssertionError("no such problem")
+
+
+def _rules(workload: Workload, table: CostTable, assignment: Assignment, plan: Schedule) -> set[str]:
+    return {fault.rule for fault in check_plan(workload, table, assignment, plan)}
+
+
+def _with(assignment: Assignment, at: int, placement: Placement) -> Assignment:
+    placements = list(assignment.placements)
+    placements[at] = placement
+    return replace(assignment, placements=tuple(placements))
+
+
+def test_a_good_plan_has_no_fault(good: Problem) -> None:
+    assert check_plan(*good) == ()
+
+
+def test_coverage(good: Problem) -> None:
+    workload, table, assignment, plan = good
+    assert _rules(workload, table, replace(assignment, placements=assignment.placements[1:]), plan) == {"coverage"}
+    swapped = (assignment.placements[1], assignment.placements[0], *assignment.placements[2:])
+    assert _rules(workload, table, replace(assignment, placements=swapped), plan) == {"coverage"}
+
+
+def test_order(good: Problem) -> None:
+    workload, table, assignment, plan = good
+    backwards = replace(workload, ops=workload.ops[::-1])
+    turned = replace(assignment, placements=assignment.placements[::-1])
+    assert _rules(backwards, table, turned, plan) == {"order"}
+
+
+def test_legality_units_and_totals(good: Problem) -> None:
+    workload, table, assignment, plan = good
+    wrong = _with(assignment, 0, Placement("op0", Mode("gpu")))
+    assert _rules(workload, table, wrong, plan) >= {"legality"}
+    assert _rules(workload, table, _with(assignment, 0, Placement("op0", Mode("npu", 3))), plan) >= {"legality"}
+    at = next(i for i, p in enumerate(assignment.placements) if p.mode.device == "cim")
+    placed = assignment.placements[at]
+    assert "units" in _rules(workload, table, _with(assignment, at, replace(placed, units=())), plan)
+    assert "units" in _rules(workload, table, _with(assignment, at, replace(placed, units=(7,))), plan)
+    assert _rules(workload, table, replace(assignment, latency_ps=assignment.latency_ps + 1), plan) == {"totals"}
+
+
+def test_capacity(good: Problem) -> None:
+    workload, table, assignment, plan = good
+    store = replace(table.capacities[0], unit_bytes=-1)
+    small = replace(table, capacities=(store, *table.capacities[1:]))
+    assert _rules(workload, small, assignment, plan) == {"capacity"}
+
+
+def test_a_ledger_that_does_not_add_up(good: Problem) -> None:
+    workload, table, assignment, plan = good
+    first = replace(plan.steps[0], latency=plan.steps[0].latency + Interval.exact(1))
+    assert _rules(workload, table, assignment, replace(plan, steps=(first, *plan.steps[1:]))) == {"totals"}
+
+
+def test_partitions_that_wait_for_each_other(good: Problem) -> None:
+    workload, table, assignment, plan = good
+    ids = [op.id for op in workload.ops]
+    chain = next(op for op in workload.ops if any(name in workload.producer for name in op.inputs))
+    maker = workload.producer[next(name for name in chain.inputs if name in workload.producer)]
+    rest = tuple(i for i in ids if i not in (maker, chain.id))
+    reader = next(
+        (op.id for op in workload.ops if set(op.inputs) & set(workload.ops[ids.index(chain.id)].outputs)), None
+    )
+    assert reader is not None
+    tangled = (
+        Partition("p0", "host", tuple(i for i in (maker, reader, *rest) if i != chain.id and (i in (maker, reader)))),
+        Partition("p1", "host", (chain.id,)),
+        Partition("p2", "host", tuple(i for i in rest if i != reader)),
+    )
+    assert "convexity" in _rules(workload, table, assignment, replace(plan, partitions=tangled))
+
+
+def test_claims_of_proof(good: Problem) -> None:
+    workload, table, assignment, plan = good
+    assert _rules(workload, table, replace(assignment, bound=assignment.bound - 1), plan) == {"proof"}
+    assert _rules(workload, table, replace(assignment, bound=assignment.value + 1), plan) == {"proof"}
