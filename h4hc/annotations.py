@@ -9,6 +9,7 @@ operator with several outputs is a group of its own), and so is convex.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable
 
@@ -26,7 +27,12 @@ CONSTANT = "h4hc.constant"  # "1": value known at compile time but left unfolded
 def origins(node: ir.Node) -> tuple[str, ...]:
     """Names of the user's nodes this node stands for; empty before `stamp_origins`."""
     text = node.metadata_props.get(ORIGIN)
-    return tuple(json.loads(text)) if text else ()
+    return _decoded(text) if text else ()
+
+
+@functools.lru_cache(maxsize=1 << 16)  # each pass asks every node
+def _decoded(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text))
 
 
 def set_origins(node: ir.Node, names: Iterable[str]) -> None:

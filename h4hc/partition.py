@@ -103,8 +103,9 @@ class _Search:
         ]
 
     def _start(self, weights: Weights) -> tuple[Mode, ...]:
-        plans = [improve(self.costs, self.allowed, b.modes, weights) for b in self.baselines if b.modes]
-        return min(plans, key=lambda plan: weights.of(self.costs.total(plan)), default=())
+        plans = [b.modes for b in self.baselines if b.modes]
+        best = min(plans, key=lambda plan: weights.of(self.costs.total(plan)), default=())
+        return improve(self.costs, self.allowed, best, weights) if best else ()
 
     def _solve(self, program: PlanProgram, weights: Weights, scale: float, start: tuple[Mode, ...]) -> _Point | None:
         """One run of the solver; None if its plan cannot be packed, or if there is no plan at all."""

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import networkx as nx
-
 from h4hc.assignment import Assignment, Status
 from h4hc.cost import CostTable
 from h4hc.schedule import Schedule
@@ -102,6 +100,8 @@ def _convexity(workload: Workload, plan: Schedule) -> list[Fault]:
     home = {op: part.id for part in plan.partitions for op in part.ops}
     if sorted(home) != sorted(op.id for op in workload.ops):
         return [Fault("coverage", (), "partitions do not hold each operator once")]
+    import networkx as nx  # 0.2 s: only where a plan is checked
+
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_nodes_from(part.id for part in plan.partitions)
     maker = {name: op.id for op in workload.ops for name in op.outputs}

@@ -84,8 +84,10 @@ def unit(expected: str, positive: bool = False) -> AfterValidator:
 
 def whole(bounds: tuple[float, float, float]) -> Interval:
     """Bounds in ps or pJ as an Interval of integers, each rounded up (noise below 1e-6 is dropped)."""
-    low, nominal, high = (math.ceil(round(b, 6)) for b in bounds)
-    return Interval(low, nominal, high)
+    low, nominal, high = bounds
+    if low == nominal == high:  # most are
+        return Interval.exact(math.ceil(round(low, 6)))
+    return Interval(math.ceil(round(low, 6)), math.ceil(round(nominal, 6)), math.ceil(round(high, 6)))
 
 
 def at_clock(cycles: tuple[float, float, float], clock_hz: int) -> Interval:

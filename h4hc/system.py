@@ -5,6 +5,8 @@ Loaded from `targets/systems/*.toml` by `h4hc.target_file`; frozen afterwards.
 
 from __future__ import annotations
 
+import functools
+import math
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -81,9 +83,14 @@ class System:
 
         1 W * 1 ps = 1 pJ, so the product needs no factor. Rounded up at each bound.
         """
-        low, nominal, high = (sum(d.leakage_w()[i] for d in self.devices) for i in range(3))
+        low, nominal, high = self._leakage_w
         if high == 0:
             return ZERO
         return Interval(
-            int(-(-latency.low * low // 1)), int(-(-latency.nominal * nominal // 1)), int(-(-latency.high * high // 1))
+            math.ceil(latency.low * low), math.ceil(latency.nominal * nominal), math.ceil(latency.high * high)
         )
+
+    @functools.cached_property
+    def _leakage_w(self) -> tuple[float, ...]:
+        leaks = [d.leakage_w() for d in self.devices]
+        return tuple(sum(leak[i] for leak in leaks) for i in range(3))

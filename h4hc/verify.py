@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import h4hc.errors as errors
 from h4hc.errors import H4hcError, IntegrityError, InternalError, LimitError, Problem
 from h4hc.limits import Limits
-from h4hc.manifest import Manifest, check_folder, read_checked
+from h4hc.manifest import Manifest, check_folder, read_checked, read_manifest
 from h4hc.units import MIB, format_bytes
 from h4hc.verification import Verification
 
@@ -81,7 +81,7 @@ def _check_complete(manifest: Manifest) -> None:
 
 
 def _run_child(request: dict[str, Any], bounds: Bounds) -> Verification:
-    command = [sys.executable, "-I", "-c", _CHILD_CODE, json.dumps([p for p in sys.path if p])]
+    command = [sys.executable, "-I", "-c", _CHILD_CODE, json.dumps([p or os.getcwd() for p in sys.path])]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
@@ -157,7 +157,7 @@ def _verify_here(request: dict[str, Any], step: Any) -> Verification:
 
     root = Path(request["folder"])
     limits = Limits(**request["limits"])
-    manifest = check_folder(root)
+    manifest = read_manifest(root)  # the parent has checked the folder; each file is hashed again as it is read
     step("reading the models")
     entries = {entry.path: entry for entry in manifest.files}
 

@@ -143,7 +143,9 @@ def _repeated_transpose(
     perm = ints_attribute(node, "perm") or (tuple(reversed(range(dims))) if dims is not None else None)
     if perm is None:
         return None
-    first = seen.setdefault((node.inputs[0], perm), node.outputs[0])
-    if first is node.outputs[0]:
+    key = (node.inputs[0], perm)
+    earlier = seen[key].producer() if key in seen else None
+    if earlier is None or earlier.graph is not node.graph or earlier.inputs[0] is not node.inputs[0]:
+        seen[key] = node.outputs[0]  # the first, or the first after another rule has taken the earlier one away
         return None
-    return "the same Transpose is there already", first
+    return "the same Transpose is there already", seen[key]

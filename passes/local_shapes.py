@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 MAX_VALUE_ELEMENTS = 4096  # longest constant handed to a shape rule; shapes, axes, pads and repeats are far shorter
+# ONNX's own inference of this function finds no shape (onnx 1.23); the output is like the input.
+_LIKE_INPUT = frozenset({"MeanVarianceNormalization"})
 _BODIES = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 
@@ -43,6 +45,8 @@ def infer_outputs(node: ir.Node, opset_imports: Mapping[str, int], known: Mappin
     inputs = [v for v in node.inputs if v is not None]
     if any(v.type is None for v in inputs):
         return False
+    if node.op_type in _LIKE_INPUT:
+        return _copy_input(node)
     version = int(opset_imports.get(node.domain, opset_imports.get("", 1)))
     try:
         schema = onnx.defs.get_schema(node.op_type, version, "")
@@ -57,6 +61,14 @@ def infer_outputs(node: ir.Node, opset_imports: Mapping[str, int], known: Mappin
         return False
     learnt = [adopt(v, inferred[str(v.name)]) for v in node.outputs if str(v.name) in inferred]
     return any(learnt)
+
+
+def _copy_input(node: ir.Node) -> bool:
+    source, output = node.inputs[0], node.outputs[0]
+    if source is None or source.shape is None or is_settled(output):
+        return False
+    output.type, output.shape = source.type, source.shape.copy()
+    return True
 
 
 def _infer_contrib(node: ir.Node) -> bool:

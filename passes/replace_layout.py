@@ -209,8 +209,7 @@ def _saved(nodes: tuple[ir.Node, ...], inside: set[ir.Node], perm: Perm) -> int:
     """Transposes that go, less those that come, when the region is moved by `perm`."""
     identity, back, saved = tuple(range(len(perm))), inverse(perm), 0
     for value in _boundary_inputs(nodes, inside, len(perm)):
-        producer = value.producer()
-        before = transpose_perm(producer)
+        producer, before = _arriving_transpose(value, inside)
         if producer is not None and before is not None:
             goes = not value.is_graph_output() and all(use in inside for use, _ in value.uses())
             saved += int(goes) - int(compose(before, back) != identity)
@@ -220,6 +219,16 @@ def _saved(nodes: tuple[ir.Node, ...], inside: set[ir.Node], perm: Perm) -> int:
         for value in node.outputs:
             saved += _saved_behind(value, inside, perm)
     return saved
+
+
+def _arriving_transpose(value: ir.Value, inside: set[ir.Node]) -> tuple[ir.Node | None, Perm | None]:
+    """The Transpose that makes a tensor entering the region, unless it reads the region's own, moved tensors."""
+    producer = value.producer()
+    before = transpose_perm(producer)
+    source = producer.inputs[0] if producer is not None and before is not None else None
+    if source is None or source.producer() in inside:
+        return None, None
+    return producer, before
 
 
 def _saved_behind(value: ir.Value, inside: set[ir.Node], perm: Perm) -> int:
@@ -278,8 +287,7 @@ class _Mover:
     def _arrival(self, value: ir.Value, nodes: tuple[ir.Node, ...]) -> ir.Value:
         """`value` in the new order: what its Transpose read, or the output of a new Transpose."""
         back = inverse(self.region.perm)
-        producer = value.producer()
-        before = transpose_perm(producer)
+        producer, before = _arriving_transpose(value, set(nodes))
         source = value
         if producer is not None and before is not None and producer.inputs[0] is not None:
             self.touched.append(producer)

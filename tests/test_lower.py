@@ -68,7 +68,7 @@ def test_stored_precision_keeps_float() -> None:
 )
 def test_one_quantising_operator_makes_a_model_count_as_stored(op_type: str, inputs: dict[str, object]) -> None:
     outputs = ("y", "ys", "yz") if op_type.startswith("Dynamic") else ("y",)
-    workload = lowered(node_model(op_type, inputs, outputs), "auto-int8")  # type: ignore[arg-type]
+    workload = lowered(node_model(op_type, inputs, outputs), "auto-int8")
     assert workload.precision == "as stored"
     assert workload.diagnostics == ()
 

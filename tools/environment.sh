@@ -9,8 +9,10 @@ if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
 fi
 [ -x .venv/bin/python ] || "$PYTHON" -m venv .venv
 stamp=".venv/.installed-${EXTRAS:-core}"
-if [ ! -e "$stamp" ] || [ pyproject.toml -nt "$stamp" ]; then
+if [ ! -e "$stamp" ] || [ pyproject.toml -nt "$stamp" ] || [ tests/models.txt -nt "$stamp" ]; then
     echo "installing h4hc${EXTRAS:+ with $EXTRAS} into .venv ..." >&2
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -e ".${EXTRAS:+[$EXTRAS]}"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".${EXTRAS:+[$EXTRAS]}"
+    case ${EXTRAS:-} in test | dev) .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/models.txt ;; esac
+    .venv/bin/python -m compileall -q h4hc passes targets nas # pip does not for an editable install
     touch "$stamp"
 fi

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -12,6 +13,8 @@ from h4hc.lowering.facts import Known, bodies_of, made_by, read_by, scan_axis
 from h4hc.lowering.inputs import structural
 from h4hc.lowering.operators import lower_group
 from h4hc.lowering.site import Fact, Group, Refused
+
+SCAN_AXES_OPSET = 9  # before, Scan had a batch axis and no choice of axes
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ def trip_count(node: ir.Node, known: Known) -> int | None:
         scanned = int(node.attributes["num_scan_inputs"].as_int())
         value = node.inputs[len(node.inputs) - scanned]
         fact = None if value is None else known.facts[value]
+        if fact is not None and fact.exact and known.opset < SCAN_AXES_OPSET:
+            return math.prod(fact.shape[:2])  # (batch, sequence, ...), one run for each step of each sequence
         if fact is not None and fact.exact and fact.shape:
             return fact.shape[scan_axis(node, 0, len(fact.shape))]
     return None

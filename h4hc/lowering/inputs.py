@@ -1,4 +1,4 @@
-"""Which inputs of an operator are structure, and which are biases; explicit, by operator type.
+"""Which inputs of an operator are structure, biases, scales; explicit, by operator type.
 
 *Structural* inputs (shapes, axes, pads, clip bounds ...) shape the work and are no data of it: when they are
 constants they are compiled into the operator and count as no weight. When they are not constant they are
@@ -67,6 +67,15 @@ BIAS: dict[str, tuple[int, ...]] = {
     "QGemm": (6,),
     "QLinearConv": (8,),
     "RNN": (3,),
+}
+
+# Scales and zero points of integer products.
+QUANTISATION: dict[str, tuple[int, ...]] = {
+    "ConvInteger": (2, 3),
+    "MatMulInteger": (2, 3),
+    "QGemm": (1, 2, 4, 5, 7, 8),
+    "QLinearConv": (1, 2, 4, 5, 6, 7),
+    "QLinearMatMul": (1, 2, 4, 5, 6, 7),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import onnx_ir as ir
 
@@ -15,7 +16,9 @@ from h4hc.lowering.layouts import Draft, Laid, lay_out
 from h4hc.lowering.operators import NORM_KINDS, compute_dtype
 from h4hc.lowering.plan import Plan
 from h4hc.lowering.site import Group
-from h4hc.workload import Layout, Op, Tensor, Workload
+from h4hc.workload import ElementwiseParams, Layout, Op, OpParams, Tensor, Workload
+
+SCALED_INTEGERS = {"int8", "uint8", "int16"}  # types whose values carry a scale
 
 
 def build_workload(
@@ -84,16 +87,17 @@ class _Shop:
         inner_read = sum(self._plan.size_bytes(fact) * times for fact, times, _ in body.traffic)
         inner_written = sum(self._plan.size_bytes(fact) * times for fact, _, times in body.traffic)
         lowered = laid.lowered
+        dtype = self._plan.dtype(compute_dtype(group, self._known))
         return Op(
             id=group.id,
             kind=lowered.kind,
-            params=lowered.params,
+            params=_by_reciprocal(lowered.params, dtype, group, self._known),
             inputs=tuple(t.name for t in read),
             outputs=tuple(t.name for t in written),
             weights=tuple(t.name for t in weights),
             origin=group.origin,
             op_types=tuple(node.op_type for node in group.members),
-            dtype=self._plan.dtype(compute_dtype(group, self._known)),
+            dtype=dtype,
             macs=lowered.macs + body.macs,
             weight_bytes=sum(t.size_bytes for t in weights),
             input_bytes=sum(t.size_bytes for t in read) + inner_read,
@@ -102,6 +106,14 @@ class _Shop:
             activation=lowered.activation,
             region=marks.region(group.anchor),
         )
+
+
+def _by_reciprocal(params: OpParams, dtype: str, group: Group, known: Known) -> OpParams:
+    """In integers, x / constant is a product: the reciprocal goes into the constant's scale when the code is made."""
+    if not isinstance(params, ElementwiseParams) or params.function != "div" or dtype not in SCALED_INTEGERS:
+        return params
+    divisor = group.anchor.inputs[1] if len(group.anchor.inputs) == 2 else None
+    return replace(params, function="mul") if divisor is not None and known.constant.get(divisor, False) else params
 
 
 def _bias_values(groups: Sequence[Group], known: Known) -> set[ir.Value]:

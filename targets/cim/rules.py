@@ -52,7 +52,7 @@ def _kind(op: Op, workload: Workload) -> Violation | None:
 
 
 def _stationary(op: Op, workload: Workload) -> Violation | None:
-    if op.weights:
+    if len(op.inputs) == 1 and op.weights:
         return None
     return Violation(
         "the weights are computed at run time", "constant weights", "fold them, or leave it to another device"

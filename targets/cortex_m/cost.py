@@ -127,6 +127,8 @@ def _compute(spec: CortexMSpec, op: Op) -> tuple[Bounds, list[Quantity]]:
         count, name = _elements(spec, op)
         per_element: Quantity = getattr(rates.elements, name)
         bounds, used = per_element.times(count), [per_element]
+        if op.macs:  # recurrent nets, whole attention, bodies of control flow: products without a kernel of their own
+            bounds, used = _sum(bounds, rates.macs.matmul.divide(op.macs)), [*used, rates.macs.matmul]
     if op.activation and op.activation not in spec.free_activations:
         extra = rates.elements.activation
         bounds, used = _sum(bounds, extra.times(_results(op))), [*used, extra]
@@ -158,7 +160,7 @@ def _elements(spec: CortexMSpec, op: Op) -> tuple[int, str]:
         case VectorParams() as p:
             return p.rows * p.length, op.kind.value
         case ElementwiseParams() as p if op.kind is OpKind.ELEMENTWISE:
-            return p.elements, "elementwise" if p.function in spec.simple_functions else "elementwise_slow"
+            return p.elements, _elementwise_entry(spec, op, p)
         case ElementwiseParams() as p:
             return p.elements, op.kind.value
         case PoolParams() as p:
@@ -172,6 +174,14 @@ def _elements(spec: CortexMSpec, op: Op) -> tuple[int, str]:
             raise CostModelError(
                 f"no host cost for {op.id!r}", op.origin, f"kind {op.kind.value} with {type(op.params).__name__}"
             )
+
+
+def _elementwise_entry(spec: CortexMSpec, op: Op, p: ElementwiseParams) -> str:
+    """Which rate applies. With one 8-bit value and a constant scalar, any function is a table of 256 entries."""
+    if p.function in spec.simple_functions:
+        return "elementwise"
+    one_value = len(op.inputs) == 1 and p.broadcast == "scalar"
+    return "activation" if one_value and _TYPE_CLASS.get(op.dtype) == "int8" else "elementwise_slow"
 
 
 def _volume(dims: tuple[int, ...]) -> int:

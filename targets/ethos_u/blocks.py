@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import functools
 import math
-import struct
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from h4hc.units import ceil_div
-from targets.ethos_u.work import Arch, Blocks, Hwc, Work, area, round_up, smaller, volume
+from targets.ethos_u.work import Arch, Blocks, Hwc, Work, area, round_up, volume
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 BITS_PER_BYTE = 8
 WORD_BITS = 8  # int8 feature maps
@@ -20,7 +25,6 @@ DOUBLE = 2  # input and accumulator buffers are double buffered
 PART_DEPTH, FULL_DEPTH = 16, 32  # input channels a block of int8 holds: part-kernel-first, depth-first
 PART_STEP, KERNEL_STEP = 8, 4  # part-kernel-first works on 8 channels x 4 kernel elements
 TABLE_BANKS = 1  # a 256-entry table
-_SINGLE = struct.Struct("f")
 SMALL = 4  # ties between equally cheap blocks go to small ones that cover the input
 
 
@@ -59,30 +63,40 @@ def choose_blocks(arch: Arch, work: Work) -> Blocks | None:
         second = None if work.ifm2 is None else (work.ifm2[0], 1, work.ifm2[2])
         return choose_blocks(arch, replace(work, ifm=work.fit, ofm=(h, w, work.ofm[2]), ifm2=second, fit=None))
     query = _query(arch, work)
-    space = tuple(round_up(min(o, m), u) for o, m, u in zip(work.ofm, arch.ofm_block_max, arch.ofm_ublock, strict=True))
-    best: tuple[float, float] = (math.inf, math.inf)
-    found: tuple[Hwc, Hwc] | None = None
-    for depth in _depths(arch, work, space[2]):
-        for height in range(arch.ofm_ublock[0], space[0] + 1, arch.ofm_ublock[0]):
-            fits = False
-            for width in range(arch.ofm_ublock[1], space[1] + 1, arch.ofm_ublock[1]):
-                ofm = (height, width, depth)
-                ifm = _ifm_block(query, ofm)
-                if not _fits(query, _fitted(query, ofm), ifm):
-                    break  # wider needs more
-                fits = True
-                cost = _traffic(query, _fitted(query, ofm), ofm, ifm)
-                coverage = _coverage(query, ifm)
-                if cost < best[0]:
-                    best, found = (cost, math.inf), (ofm, ifm)
-                elif cost == best[0] and coverage <= best[1] and height <= SMALL and width <= SMALL:
-                    best, found = (cost, coverage), (ofm, ifm)
-            if not fits:
-                break  # taller needs more
-    if found is None:
+    blocks = _candidates(arch, work)
+    inputs = _ifm_blocks(query, blocks)
+    fitted = _fitted(query, blocks)
+    possible = np.flatnonzero(_fits(query, fitted, inputs))
+    if not possible.size:
         return None
+    blocks, inputs, fitted = blocks[:, possible], inputs[:, possible], fitted[:, possible]
+    at = _cheapest(_traffic(query, fitted, blocks, inputs), _coverage(query, inputs), blocks)
     order = "depthwise" if work.unit == "depthwise" else "part_kernel" if query.part_kernel else "depth_first"
-    return Blocks(found[1], found[0], order)  # type: ignore[arg-type]
+    return Blocks(_hwc(inputs[:, at]), _hwc(blocks[:, at]), order)  # type: ignore[arg-type]
+
+
+def _hwc(column: Ints) -> Hwc:
+    return int(column[0]), int(column[1]), int(column[2])
+
+
+def _candidates(arch: Arch, work: Work) -> Ints:
+    """All output blocks (3, n) in the order of the search: depth outermost, then height, then width."""
+    space = tuple(round_up(min(o, m), u) for o, m, u in zip(work.ofm, arch.ofm_block_max, arch.ofm_ublock, strict=True))
+    depths = np.array(_depths(arch, work, space[2]))
+    heights = np.arange(arch.ofm_ublock[0], space[0] + 1, arch.ofm_ublock[0])
+    widths = np.arange(arch.ofm_ublock[1], space[1] + 1, arch.ofm_ublock[1])
+    grid = np.meshgrid(depths, heights, widths, indexing="ij")
+    return np.stack([grid[1].ravel(), grid[2].ravel(), grid[0].ravel()]).astype(np.int64)
+
+
+def _cheapest(cost: Floats, coverage: Floats, blocks: Ints) -> int:
+    """The first block of least cost; a later equal one replaces it if it is small and covers the input no worse."""
+    equal = np.flatnonzero(cost == cost.min())
+    found, best = int(equal[0]), math.inf
+    for at in equal[1:]:
+        if coverage[at] <= best and blocks[0, at] <= SMALL and blocks[1, at] <= SMALL:
+            found, best = int(at), float(coverage[at])
+    return found
 
 
 def _query(arch: Arch, work: Work) -> _Query:
@@ -119,66 +133,75 @@ def _depths(arch: Arch, work: Work, limit: int) -> list[int]:
         depth += step
 
 
-def _ifm_block(query: _Query, ofm: Hwc) -> Hwc:
-    """Input block that feeds an output block; kernels are cut into sub-kernels of at most 8 x 8."""
+def _ceil(numbers: Ints, step: int) -> Ints:
+    """Each number rounded up to a multiple of `step`."""
+    return -(-numbers // step) * step
+
+
+def _area(blocks: Ints) -> Ints:
+    return np.asarray(blocks[0] * blocks[1])
+
+
+def _ifm_blocks(query: _Query, ofm: Ints) -> Ints:
+    """Input blocks that feed output blocks (3, n); kernels are cut into sub-kernels of at most 8 x 8."""
     arch, work = query.arch, query.work
     sides = []
     for axis in (0, 1):
         dilated = (work.kernel[axis] - 1) * work.dilation[axis] + 1
         reach = (ofm[axis] - 1) * work.stride[axis] + min(dilated, arch.subkernel_max)
-        sides.append(round_up(ceil_div(reach, work.upscale), arch.ofm_ublock[axis]))
-    return sides[0], sides[1], ofm[2] if query.equal_depth else query.ifm_depth
+        sides.append(_ceil(-(-reach // work.upscale), arch.ofm_ublock[axis]))
+    return np.stack([*sides, ofm[2] if query.equal_depth else np.full_like(ofm[2], query.ifm_depth)])
 
 
-def _fitted(query: _Query, ofm: Hwc) -> Hwc:
+def _fitted(query: _Query, ofm: Ints) -> Ints:
     """A 1-D convolution on 2-high micro-blocks needs accumulators for one row only."""
     work = query.work
     if work.ofm[0] == 1 and work.kernel[0] == 1 and query.arch.ofm_ublock[0] > 1:
-        return min(ofm[0], 1), ofm[1], ofm[2]
+        return np.stack([np.minimum(ofm[0], 1), ofm[1], ofm[2]])
     return ofm
 
 
-def _fits(query: _Query, ofm: Hwc, ifm: Hwc) -> bool:
+def _fits(query: _Query, ofm: Ints, ifm: Ints) -> NDArray[np.bool_]:
     """Whether the buffers fit the SHRAM: output staging, input x 2 (two operands), accumulators x 2, table."""
     arch = query.arch
-    row_bytes = round_up(ifm[2] * query.work.ifm_bits // BITS_PER_BYTE, BITS_PER_BYTE)
-    ifm_banks = round_up(ceil_div(area(ifm) * row_bytes, arch.bank_bytes) * DOUBLE, query.granule)
+    row_bytes = _ceil(ifm[2] * query.work.ifm_bits // BITS_PER_BYTE, BITS_PER_BYTE)
+    ifm_banks = _ceil(-(-_area(ifm) * row_bytes // arch.bank_bytes) * DOUBLE, query.granule)
     end = arch.shram_banks - query.table_banks
     start = arch.reserved_output_banks + ifm_banks
     if query.work.unit == "elementwise":
-        return start + (ifm_banks if query.second_operand else 0) <= end
-    acc_bytes = area(ofm) * round_up(ofm[2], BITS_PER_BYTE) * arch.acc_bits // BITS_PER_BYTE
-    return start + round_up(ceil_div(acc_bytes, arch.bank_bytes) * DOUBLE, arch.acc_granule) <= end
+        return np.asarray(start + (ifm_banks if query.second_operand else 0) <= end)
+    acc_bytes = _area(ofm) * _ceil(ofm[2], BITS_PER_BYTE) * arch.acc_bits // BITS_PER_BYTE
+    return np.asarray(start + _ceil(-(-acc_bytes // arch.bank_bytes) * DOUBLE, arch.acc_granule) <= end)
 
 
-def _traffic(query: _Query, fitted: Hwc, ofm: Hwc, ifm: Hwc) -> float:
+def _traffic(query: _Query, fitted: Ints, ofm: Ints, ifm: Ints) -> Floats:
     """Input and weight elements fetched for each output element (elementwise: number of blocks)."""
     work, elements = query.work, volume(query.work.ofm)
+    parts = [o / b for o, b in zip(work.ofm, fitted, strict=True)]
     if work.unit == "elementwise":
-        cost = elements / volume(ofm)
+        cost = elements / (_area(ofm) * ofm[2])
     elif work.unit == "pool":
         # Windows that do not overlap cost the same in any block: only rounding to single precision tells them apart.
-        parts = [_single(o / b) for o, b in zip(work.ofm, fitted, strict=True)]
-        fetch = _single(float(area(ifm) * query.fetched[2] * _repeats(query)))
-        cost = _single(_single(_single(fetch * parts[0]) * parts[1]) / elements)
+        fetch = _single((_area(ifm) * query.fetched[2] * _repeats(query)).astype(np.float64))
+        cost = _single(_single(_single(fetch * _single(parts[0])) * _single(parts[1])) / elements)
     else:
-        parts = [o / b for o, b in zip(work.ofm, fitted, strict=True)]
-        full = [ceil_div(o, b) for o, b in zip(work.ofm, fitted, strict=True)]
-        weights = 0.0
+        full = [-(-o // b) for o, b in zip(work.ofm, fitted, strict=True)]
+        weights: Floats = np.zeros(ofm.shape[1])
         if work.unit in ("conv", "depthwise", "vector"):
-            weights = float(work.kernel[0] * work.kernel[1] * query.fetched[2] * full[0] * full[1])
+            weights = (work.kernel[0] * work.kernel[1] * query.fetched[2] * full[0] * full[1]).astype(np.float64)
             if work.unit != "depthwise":
-                weights *= parts[2] * fitted[2]
-        fetch = area(ifm) * query.fetched[2] * _repeats(query) * parts[0] * parts[1]
+                weights = weights * (parts[2] * fitted[2])
+        fetch = _area(ifm) * query.fetched[2] * _repeats(query) * parts[0] * parts[1]
         if not query.equal_depth:
-            fetch *= full[2]
+            fetch = fetch * full[2]
         cost = (fetch + weights) / elements
-    return cost / DOUBLE if volume(query.fetched) < volume(ifm) * DOUBLE else cost
+    half = volume(query.fetched) < _area(ifm) * ifm[2] * DOUBLE
+    return np.asarray(np.where(half, cost / DOUBLE, cost))
 
 
-def _single(value: float) -> float:
+def _single(values: Floats) -> Floats:
     """Rounded to single precision, in which the reference compares blocks."""
-    return float(_SINGLE.unpack(_SINGLE.pack(value))[0])
+    return values.astype(np.float32).astype(np.float64)
 
 
 def _repeats(query: _Query) -> int:
@@ -189,5 +212,6 @@ def _repeats(query: _Query) -> int:
     return count
 
 
-def _coverage(query: _Query, ifm: Hwc) -> float:
-    return area(query.fetched) / max(1, area(smaller(query.fetched, ifm)))
+def _coverage(query: _Query, ifm: Ints) -> Floats:
+    covered = np.minimum(ifm[0], query.fetched[0]) * np.minimum(ifm[1], query.fetched[1])
+    return np.asarray(area(query.fetched) / np.maximum(1, covered))

@@ -12,7 +12,6 @@ from math import prod
 
 from h4hc.costtypes import Rule, Violation
 from h4hc.workload import (
-    ConvParams,
     ElementwiseParams,
     MatmulParams,
     MoveParams,
@@ -26,18 +25,15 @@ from h4hc.workload import (
 )
 from targets.ethos_u import functions
 from targets.ethos_u.blocks import choose_blocks
+from targets.ethos_u.image_rules import CONVOLUTIONS, CONVS, WEIGHTED
 from targets.ethos_u.mapping import passes
 from targets.ethos_u.work import Arch
 
 TYPES = ("int8", "uint8")
 MAX_RANK = 4
-MAX_STRIDE = 3
-MAX_KERNEL_HEIGHT = 64
-MAX_KERNEL_AREA = 64 * 64
 MAX_PADDED_WINDOW = 8
 MAX_WINDOW_HEIGHT = 256
 MAX_WINDOW_AREA = 256 * 256
-MAX_FILTER_WEIGHTS = 65536  # sum of |w| <= 127 * 65536 holds for any filter this long
 MAX_AXIS = 65536
 MAX_MEAN_AXIS = 4096
 MAX_MEAN_ELEMENTS = 16_777_216
@@ -45,9 +41,6 @@ RESIZE_FACTORS = (1, 2, 4, 8)
 
 REFUSED = frozenset({OpKind.GENERIC, OpKind.CONTROL_FLOW})
 RUN = frozenset(OpKind) - REFUSED
-CONVS = frozenset({OpKind.CONV, OpKind.DEPTHWISE, OpKind.GROUPED_CONV, OpKind.CONV_TRANSPOSE})
-IMAGES = CONVS | {OpKind.POOL, OpKind.RESIZE}
-WEIGHTED = CONVS | {OpKind.FULLY_CONNECTED}
 FUSING = WEIGHTED | {OpKind.POOL, OpKind.ELEMENTWISE, OpKind.MATMUL}
 
 Check = Callable[[Op, Workload], Violation | None]
@@ -55,7 +48,7 @@ Check = Callable[[Op, Workload], Violation | None]
 
 def make_rules(arch: Arch) -> tuple[Rule, ...]:
     """Rules of an NPU of this architecture; the first one an operator breaks is reported."""
-    return (*_GENERAL, *_CONVOLUTIONS, *_OTHERS, _shram_rule(arch))
+    return (*_GENERAL, *CONVOLUTIONS, *_OTHERS, _shram_rule(arch))
 
 
 def _kind(op: Op, workload: Workload) -> Violation | None:
@@ -99,76 +92,6 @@ def _axis_length(op: Op, workload: Workload) -> Violation | None:
         if max(tensor.shape, default=1) > MAX_AXIS:
             return Violation(f"an axis of {max(tensor.shape)} in {tensor.name}", f"{MAX_AXIS}")
     return None
-
-
-def _planar(op: Op, workload: Workload) -> Violation | None:
-    p = op.params
-    assert isinstance(p, ConvParams | PoolParams | ResizeParams), op.id
-    count = len(p.in_spatial)
-    return None if count in (1, 2) else Violation(f"{count} spatial axes", "1 or 2")
-
-
-def _batch(op: Op, workload: Workload) -> Violation | None:
-    p = op.params
-    batch = p.batch if isinstance(p, ConvParams | PoolParams) else _tensors(op, workload)[0].shape[0]
-    return None if batch == 1 else Violation(f"batch {batch}", "1")
-
-
-def _constant(op: Op, workload: Workload) -> Violation | None:
-    return None if op.weights else Violation("the weights are computed at run time", "constant weights")
-
-
-def _stride(op: Op, workload: Workload) -> Violation | None:
-    p = op.params
-    assert isinstance(p, ConvParams | PoolParams), op.id
-    if max(p.stride) <= MAX_STRIDE:
-        return None
-    dilated = isinstance(p, ConvParams) and max(p.dilation) > 1
-    if op.kind is not OpKind.DEPTHWISE and not any(p.pads) and not dilated:
-        return None
-    return Violation(f"stride {max(p.stride)}", f"{MAX_STRIDE}; above, only undilated and unpadded, not depthwise")
-
-
-def _kernel(op: Op, workload: Workload) -> Violation | None:
-    p = op.params
-    assert isinstance(p, ConvParams), op.id
-    dilated = [(k - 1) * d + 1 for k, d in zip(p.kernel, p.dilation, strict=True)]
-    height = dilated[0] if len(dilated) == 2 else 1
-    if height <= MAX_KERNEL_HEIGHT and prod(dilated) <= MAX_KERNEL_AREA:
-        return None
-    return Violation("x".join(map(str, dilated)), f"height {MAX_KERNEL_HEIGHT}, area {MAX_KERNEL_AREA}, dilated")
-
-
-def _filter(op: Op, workload: Workload) -> Violation | None:
-    p = op.params
-    weights = prod(p.kernel) * p.in_channels // p.groups if isinstance(p, ConvParams) else 0
-    if not isinstance(p, ConvParams):
-        weights = getattr(p, "in_features", 0)
-    return None if weights <= MAX_FILTER_WEIGHTS else Violation(f"{weights} weights", f"{MAX_FILTER_WEIGHTS} an output")
-
-
-def _multiplier(op: Op, workload: Workload) -> Violation | None:
-    p = op.params
-    assert isinstance(p, ConvParams), op.id
-    if p.out_channels == p.in_channels or p.in_channels == 1:
-        return None
-    return Violation(f"{p.out_channels} from {p.in_channels} channels", "as many outputs as inputs, or one input")
-
-
-def _transposed(op: Op, workload: Workload) -> Violation | None:
-    p = op.params
-    assert isinstance(p, ConvParams), op.id
-    strides = set(p.stride) if len(p.stride) == 2 else {*p.stride, 0}
-    if strides not in ({1}, {2}) or max(p.dilation) > 1 or p.groups > 1:
-        seen = f"stride {p.stride}, dilation {p.dilation}, groups {p.groups}"
-        return Violation(seen, "stride 1x1 or 2x2, no dilation, one group")
-    same = all(o == i * s for i, o, s in zip(p.in_spatial, p.out_spatial, p.stride, strict=True))
-    full = all(
-        o == i * s + max(k - s, 0) for i, o, s, k in zip(p.in_spatial, p.out_spatial, p.stride, p.kernel, strict=True)
-    )
-    return (
-        None if same or full else Violation(f"output {p.out_spatial}", "input * stride, or with kernel - stride added")
-    )
 
 
 def _pool_function(op: Op, workload: Workload) -> Violation | None:
@@ -311,36 +234,6 @@ _GENERAL = (
     Rule("ethos_u.present", "there is at least one input and one output, and none is empty", _present, RUN),
     Rule("ethos_u.rank", f"tensors have at most {MAX_RANK} axes longer than 1", _rank, RUN),
     Rule("ethos_u.axis", f"no axis is longer than {MAX_AXIS}", _axis_length, RUN - {OpKind.VIEW}),
-)
-_CONVOLUTIONS = (
-    Rule("ethos_u.planar", "images have one or two spatial axes", _planar, IMAGES),
-    Rule("ethos_u.batch", "the batch is 1", _batch, IMAGES),
-    Rule("ethos_u.constant_weights", "the weights are constants of the model", _constant, WEIGHTED),
-    Rule(
-        "ethos_u.stride",
-        f"strides are at most {MAX_STRIDE}; longer ones only undilated, unpadded and not depthwise",
-        _stride,
-        (CONVS - {OpKind.CONV_TRANSPOSE}) | {OpKind.POOL},
-    ),
-    Rule(
-        "ethos_u.kernel",
-        f"the dilated kernel is at most {MAX_KERNEL_HEIGHT} high and {MAX_KERNEL_AREA} in area",
-        _kernel,
-        CONVS,
-    ),
-    Rule("ethos_u.filter", f"a filter has at most {MAX_FILTER_WEIGHTS} weights", _filter, WEIGHTED),
-    Rule(
-        "ethos_u.multiplier",
-        "depthwise gives one output a channel, or reads one channel",
-        _multiplier,
-        frozenset({OpKind.DEPTHWISE}),
-    ),
-    Rule(
-        "ethos_u.transposed",
-        "transposed convolution has stride 1x1 or 2x2, one group, and a SAME or VALID output size",
-        _transposed,
-        frozenset({OpKind.CONV_TRANSPOSE}),
-    ),
 )
 _OTHERS = (
     Rule("ethos_u.pool", "pooling is max or average", _pool_function, frozenset({OpKind.POOL})),

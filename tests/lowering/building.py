@@ -24,11 +24,11 @@ Input = tuple[str, Sequence[int | str]] | Array  # an activation (type, shape), 
 
 def graph_model(
     nodes: Sequence[onnx.NodeProto],
-    inputs: Mapping[str, Input],
+    inputs: Mapping[str, Any],
     outputs: Sequence[str | onnx.ValueInfoProto],
     opset: int = OPSET,
 ) -> onnx.ModelProto:
-    """Model with the activations of `inputs` as graph inputs and its arrays as initialisers."""
+    """Model with the activations of `inputs`, each (type, shape), as graph inputs and its arrays as initialisers."""
     activations, constants = [], []
     for name, what in inputs.items():
         if isinstance(what, np.ndarray):
@@ -44,7 +44,7 @@ def graph_model(
 
 def node_model(
     op_type: str,
-    inputs: Mapping[str, Input | None],
+    inputs: Mapping[str, Any],
     outputs: Sequence[str] = ("y",),
     opset: int = OPSET,
     domain: str = "",

@@ -94,7 +94,9 @@ def runs() -> list[Run]:
         cases = list(collect_testcases(None))
     found = []
     for case in cases:
-        values = run(case.model, case.data_sets[0][0])
+        assert case.model is not None
+        assert case.data_sets is not None
+        values = run(case.model, list(case.data_sets[0][0]))
         if values is not None:
             found.append(Run(case.name, fix_inputs(case.model, values), values))
     return found

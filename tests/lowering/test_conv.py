@@ -111,7 +111,7 @@ def test_auto_pad_becomes_the_pads_that_give_the_same_numbers(
     x = rng.normal(size=(1, 2, size, size)).astype(np.float32)
     w = rng.normal(size=(2, 2, kernel, kernel)).astype(np.float32)
     inputs = {"x": ("float", x.shape), "w": w}
-    shared = {"strides": [stride, stride]}
+    shared: dict[str, Any] = {"strides": [stride, stride]}
     automatic = node_model(op_type, inputs, auto_pad=auto_pad, **shared)
     params = only_op(automatic).params
     assert isinstance(params, ConvParams)

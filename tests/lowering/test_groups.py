@@ -187,6 +187,23 @@ def test_a_constant_model_output_is_made_on_the_host() -> None:
     assert user.weights == ("s",)
 
 
+@pytest.mark.parametrize("op_type", ["Transpose", "Flatten", "ReduceSum", "Relu", "Concat", "Identity"])
+def test_a_constant_output_of_any_class_is_host_work(op_type: str) -> None:
+    """No input flows in, so there is nothing to be a view of; the bytes of the result are paid."""
+    attributes: dict[str, Any] = {"axis": 0} if op_type == "Concat" else {}
+    node = helper.make_node(op_type, ["k"], ["y"], name="n", **attributes)
+    (op,) = lowered(graph_model([node], {"x": ("float", (1,)), "k": weights(2, 3)}, ["y"])).ops
+    assert (op.kind, op.weights, op.inputs) == (OpKind.GENERIC, ("k",), ())
+    assert op.output_bytes > 0
+
+
+def test_a_constant_arranged_by_data_is_host_work() -> None:
+    node = helper.make_node("Reshape", ["k", "s"], ["y"], name="n")
+    y = helper.make_tensor_value_info("y", 1, (3, 2))
+    (op,) = lowered(graph_model([node], {"s": ("int64", (2,)), "k": weights(2, 3)}, [y])).ops
+    assert (op.kind, op.inputs, op.weights) == (OpKind.GENERIC, ("s",), ("k",))
+
+
 @pytest.mark.parametrize("used", [True, False])
 def test_a_model_of_constants_only_still_has_operators(used: bool) -> None:
     nodes = [

@@ -50,7 +50,7 @@ def test_clip_and_its_special_cases(low: float | None, high: float | None, funct
     op = op_of("Clip", {"x": IMAGE, **bounds})
     assert op.params == ElementwiseParams("elementwise", function, 480, 1)
     assert (op.kind, op.weights, op.weight_bytes) == (OpKind.ACTIVATION, (), 0)
-    given = {n: v for n, v in (("min", low), ("max", high)) if v is not None}
+    given: dict[str, Any] = {n: v for n, v in (("min", low), ("max", high)) if v is not None}
     assert only_op(node_model("Clip", {"x": IMAGE}, opset=10, **given)).params == op.params
 
 
@@ -123,7 +123,7 @@ def test_quantised_arithmetic(op_type: str, function: str) -> None:
 )
 def test_softmax_follows_the_rule_of_its_opset(opset: int, axis: int | None, rows: int, length: int) -> None:
     """The vectors it names must be those that onnxruntime makes sum to one."""
-    attributes = {} if axis is None else {"axis": axis}
+    attributes: dict[str, Any] = {} if axis is None else {"axis": axis}
     model = node_model("Softmax", {"x": IMAGE}, opset=opset, **attributes)
     (y,) = session_outputs(model, {"x": np.random.default_rng(0).normal(size=IMAGE[1]).astype(np.float32)})
     op = only_op(model)
@@ -263,3 +263,18 @@ def test_conversions_compute_in_float(op_type: str, function: str) -> None:
     op = only_op(node_model(op_type, inputs), "auto-int8")
     assert op.params == ElementwiseParams("elementwise", function, 240, 1)
     assert (op.kind, op.dtype, op.weight_bytes) == (OpKind.QUANTIZE, "float32", 5)
+
+
+def test_an_integer_divided_by_a_constant_is_a_product() -> None:
+    x, c = ("float", (1, 8, 4)), np.array(8.0, np.float32)
+    planned = only_op(node_model("Div", {"x": x, "c": c}), "auto-int8").params
+    assert isinstance(planned, ElementwiseParams)
+    assert planned.function == "mul"
+    for model, precision in (
+        (node_model("Div", {"x": x, "c": c}), "stored"),
+        (node_model("Div", {"c": c, "x": x}), "auto-int8"),
+        (node_model("Div", {"x": x, "y": x}, outputs=("z",)), "auto-int8"),
+    ):
+        kept = only_op(model, precision).params
+        assert isinstance(kept, ElementwiseParams)
+        assert kept.function == "div"

@@ -239,6 +239,13 @@ def test_transposed_keys_are_moved() -> None:
     assert changes(workload) == []
 
 
+def test_a_constant_first_operand_is_laid_out_at_compile_time() -> None:
+    """The class token in front of the patches."""
+    workload = image_chain(helper.make_node("Concat", ["k", "a"], ["y"], name="concat", axis=2), k=weights(1, 8, 1, 6))
+    concat = op_named(workload, "concat")
+    assert (concat.kind, concat.layout, concat.inputs, concat.weights) == (OpKind.MOVE, None, ("a",), ("k",))
+
+
 def test_concat_of_images_keeps_their_order() -> None:
     workload = image_chain(
         helper.make_node("Relu", ["a"], ["r"], name="relu"),

@@ -140,6 +140,12 @@ def test_quantised_products(dtype: str) -> None:
     assert (integer.output_bytes, linear.output_bytes) == (60, 15)
 
 
+def test_zero_points_computed_at_run_time_are_host_work() -> None:
+    inputs = {"a": ("uint8", (3, 8)), "b": weights(8, 5, dtype=np.uint8), "z": ("uint8", ())}
+    op = only_op(node_model("MatMulInteger", inputs))
+    assert (op.kind, op.macs) == (OpKind.GENERIC, 120)
+
+
 @pytest.mark.parametrize(
     ("equation", "shapes", "kind"),
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -80,7 +80,7 @@ def run_model(model: ir.Model, feeds: dict[str, np.ndarray]) -> list[np.ndarray]
 
 
 def assert_same(
-    before: ir.Model, after: ir.Model, shapes: dict[str, Sequence[int]], tolerance: float = BIT_EQUAL, seed: int = 0
+    before: ir.Model, after: ir.Model, shapes: Mapping[str, Sequence[int]], tolerance: float = BIT_EQUAL, seed: int = 0
 ) -> None:
     """Same outputs on seeded inputs: |d| <= tolerance * max|y|; 0 means bit-equal. Output names and order are kept."""
     rng = np.random.default_rng(seed)

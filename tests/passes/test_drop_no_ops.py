@@ -224,6 +224,17 @@ def test_the_same_transpose_twice_is_done_once() -> None:
     assert_same(model, out, {"x": (2, 3)})
 
 
+def test_a_transpose_that_went_is_not_taken_for_one_that_is_there() -> None:
+    model = load("""
+        g (float[2, 3] x) => (float[3, 2] y) {
+            n = Neg(x) a = Transpose(n) b = Transpose(a) c = Transpose(b) y = Abs(c)
+        }
+    """)
+    out, _ = apply(model, DropNoOps())
+    assert ops(out) == ["Neg", "Transpose", "Abs"]
+    assert_same(model, out, {"x": (2, 3)})
+
+
 def test_chains_of_no_ops_collapse() -> None:
     body = " ".join(f"a{i + 1} = Identity(a{i})" for i in range(50))
     model = load(f"g (float[3] x) => (float[3] y) {{ a0 = Neg(x) {body} y = Abs(a50) }}")

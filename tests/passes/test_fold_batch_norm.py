@@ -95,7 +95,8 @@ def test_matmul_has_no_bias_so_an_add_takes_the_place() -> None:
 
 def test_matmul_of_a_sequence_flattened_for_the_normalisation() -> None:
     text = """
-        g (float[2, 5, 4] x, float[4, 8] w, float[8] scale, float[8] beta, float[8] mean, float[8] var) => (float[10, 8] y)
+        g (float[2, 5, 4] x, float[4, 8] w, float[8] scale, float[8] beta, float[8] mean, float[8] var)
+        => (float[10, 8] y)
         <int64[2] flat = {-1, 8}>
         { [fc] m = MatMul(x, w) t = Reshape(m, flat) [norm] y = BatchNormalization(t, scale, beta, mean, var) }
     """
@@ -186,7 +187,8 @@ def test_a_convolution_that_makes_a_model_output_keeps_its_value() -> None:
 
 def test_matmul_whose_channels_are_not_the_last_axis() -> None:
     text = """
-        g (float[2, 8, 4] x, float[4, 5] w, float[8] scale, float[8] beta, float[8] mean, float[8] var) => (float[a, b, c] y)
+        g (float[2, 8, 4] x, float[4, 5] w, float[8] scale, float[8] beta, float[8] mean, float[8] var)
+        => (float[a, b, c] y)
         { [fc] t = MatMul(x, w) [norm] y = BatchNormalization(t, scale, beta, mean, var) }
     """
     out, result = apply(add_weights(load(text), w=_random(4, 5), **_stats(8)), FoldBatchNorm())

@@ -233,6 +233,13 @@ def test_operators_of_onnxruntime_get_shapes_and_unknown_ones_keep_what_the_file
     assert model.graph.node("concat").outputs[0].dtype == ir.DataType.UINT8
 
 
+def test_an_operator_that_onnx_cannot_infer_does_not_end_knowledge() -> None:
+    text = "g (float[2, 3, 4, 5] x) => (float[a, b, c, d] y) { t = MeanVarianceNormalization(x) y = Relu(t) }"
+    model = load(text)
+    InferShapes().run(model)
+    assert _shape(model, "t") == _shape(model, "y") == [2, 3, 4, 5]
+
+
 def test_where_knowledge_ends_is_said_once() -> None:
     model = load("""
         g (float[4] x) => (float[n] y) { [nz] i = NonZero(x) f = Cast<to=1>(i) y = ReduceSum<keepdims=0>(f) }

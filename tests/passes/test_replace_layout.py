@@ -15,7 +15,7 @@ SUM_TOLERANCE = 1e-6  # reductions may add up in another order
 NHWC, NCHW = "Transpose<perm = [0,2,3,1]>", "Transpose<perm = [0,3,1,2]>"
 CONSTANTS = (
     "float[5] bias = {1,2,3,4,5}, float[1,1,1,5] slope = {0.1,0.2,0.3,0.4,0.5}, float low = {-1}, float high = {2}, "
-    "int64[8] pads = {0,1,0,2,0,0,3,1}, int64[1] a1 = {1}, int64[1] a3 = {3}, int64[1] two = {2}, int64[1] zero = {0}, "
+    "int64[8] pads = {0,1,0,2,0,0,2,1}, int64[1] a1 = {1}, int64[1] a3 = {3}, int64[1] two = {2}, int64[1] zero = {0}, "
     "float scale = {0.05}, int8 point = {3}, float[5] scales = {0.1,0.2,0.3,0.4,0.5}, int8[5] points = {0,0,0,0,0}, "
     "int64[2] halves = {2,3}"
 )

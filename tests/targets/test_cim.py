@@ -286,3 +286,13 @@ def test_analog_is_refused_clearly(kind: str) -> None:
 def test_impossible_geometry_is_refused() -> None:
     with pytest.raises(TargetError, match="read_bits"):
         load_system("npu+cim", ("cim.read_bits=1000",))
+
+
+def test_weights_that_come_at_run_time_are_refused_even_beside_a_constant_bias() -> None:
+    workload = conv_workload(16, 16, (8, 8), (3, 3))
+    op = workload.ops[0]
+    assert device_rejection(op, _cim(), workload) is None
+    dynamic = replace(op, inputs=(*op.inputs, "w"))
+    rejection = device_rejection(dynamic, _cim(), workload)
+    assert rejection is not None
+    assert rejection.code == "cim.stationary_weights"

@@ -8,7 +8,7 @@ import pytest
 
 from h4hc.costtypes import Bound, Cost
 from h4hc.target_file import load_system
-from h4hc.workload import GenericParams, OpKind, Workload
+from h4hc.workload import ElementwiseParams, GenericParams, OpKind, Workload
 from tests.targets import samples
 from tests.targets.vela_layers import conv_workload, fc_workload
 
@@ -92,3 +92,20 @@ def test_host_beats_the_npu_on_products_of_activations() -> None:
     on_npu = npu.cost(workload.ops[0], npu.modes()[0], workload)
     macs_a_cycle = workload.ops[0].macs / on_npu.cycles
     assert 0.8 < macs_a_cycle < 2.5
+
+
+def test_division_by_a_constant_is_a_table() -> None:
+    workload = samples.elementwise(OpKind.ELEMENTWISE, "div")
+    params = ElementwiseParams("elementwise", "div", 3136, 2, "scalar")
+    scalar = replace(workload, ops=(replace(workload.ops[0], params=params),))
+    table = samples.elementwise(OpKind.ACTIVATION, "sigmoid")
+    assert _cost(scalar).latency == _cost(table).latency
+    assert _cost(workload).latency.nominal > 4 * _cost(scalar).latency.nominal
+
+
+def test_generic_operators_pay_for_their_products() -> None:
+    """An LSTM of 26 MMAC: its elements at the generic rate, its products at the matmul rate."""
+    plain = samples.legal()[OpKind.GENERIC]
+    heavy = replace(plain, ops=(replace(plain.ops[0], macs=26_000_000),))
+    extra = _cost(heavy).latency.nominal - _cost(plain).latency.nominal
+    assert extra == pytest.approx(26_000_000 / 2.5 * PS_A_CYCLE, rel=0.01)
