@@ -13,7 +13,9 @@ def main() -> None:
     """Run the command line and exit with its code."""
     gc.set_threshold(GC_OBJECTS)
     from h4hc.cli import run
+    from h4hc.lazy_modules import install
 
+    install()
     sys.exit(run(sys.argv[1:]))
 
 

@@ -220,7 +220,7 @@ def write_folder(done: Compilation, out: Path, force: bool = False) -> None:
     Raises UserError when `out` may not be written or replaced, LimitError when the disk is full.
     """
     from h4hc.outdir import OutputFolder
-    from h4hc.partitioned import legalised_model, model_bytes, partition_models, partitioned_model
+    from h4hc.partitioned import emit, model_bytes
     from h4hc.report import make_report, report_bytes
     from h4hc.report_views import render_markdown
 
@@ -236,10 +236,11 @@ def write_folder(done: Compilation, out: Path, force: bool = False) -> None:
     report = make_report(done)
     with OutputFolder(out, facts, force=force) as folder:
         folder.add("original.onnx", done.loaded.original, "the model as given, self-contained")
-        folder.add("legalised.onnx", model_bytes(legalised_model(done.run.model)), "the model after the passes")
-        whole = partitioned_model(done.run.model, done.schedule)
-        folder.add("host.functions.onnx", model_bytes(whole), "the partitioned model, one function a partition")
-        for name, part in partition_models(done.run.model, done.schedule).items():
+        forms = emit(done.run.model, done.schedule)
+        folder.add("legalised.onnx", model_bytes(forms.legalised), "the model after the passes")
+        partitioned = model_bytes(forms.partitioned)
+        folder.add("host.functions.onnx", partitioned, "the partitioned model, one function a partition")
+        for name, part in forms.partitions.items():
             folder.add(f"partitions/{name}.onnx", model_bytes(part), "one partition on its own")
         folder.add("report.json", report_bytes(report), "the report")
         folder.add("report.md", render_markdown(report).encode(), "the report for people")

@@ -9,6 +9,7 @@ nodes, so stock onnxruntime, which inlines them, gives the same bits.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from h4hc.annotations import CONSTANT, ORIGIN, group_id
@@ -28,6 +29,25 @@ PARTITION = "h4hc.partition"  # metadata key on call, function and model: the pa
 DEVICE = "h4hc.device"  # metadata key: the device it runs on
 
 
+@dataclass(frozen=True)
+class Emitted:
+    """The three forms of a planned model: legalised, partitioned, and each partition on its own by id."""
+
+    legalised: onnx.ModelProto
+    partitioned: onnx.ModelProto
+    partitions: dict[str, onnx.ModelProto]
+
+
+def emit(model: ir.Model, schedule: Schedule) -> Emitted:
+    """All forms of a planned model, serialised once; see `partitioned_model` and `partition_models`."""
+    import onnx
+
+    legal, cut = _cut(model, schedule)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(legal)
+    return Emitted(legal, _with_calls(copy, cut), _standalones(legal, cut))
+
+
 def partitioned_model(model: ir.Model, schedule: Schedule) -> onnx.ModelProto:
     """The whole model with one function call a partition, in execution order.
 
@@ -35,7 +55,11 @@ def partitioned_model(model: ir.Model, schedule: Schedule) -> onnx.ModelProto:
     be computable from constants alone; they stay in the main graph, before the calls. Raises InternalError when
     the schedule does not cover the model or is not in an order that can run.
     """
-    proto, cut = _cut(model, schedule)
+    return _with_calls(*_cut(model, schedule))
+
+
+def _with_calls(proto: onnx.ModelProto, cut: Cut) -> onnx.ModelProto:
+    """Replace the nodes of `proto` by the prologue and one call a partition."""
     inner = {name for part in cut.parts for name in part.inner}
     types = _known_types(proto)
     taken = {(f.domain, f.name) for f in proto.functions}
@@ -68,7 +92,10 @@ def partition_models(model: ir.Model, schedule: Schedule) -> dict[str, onnx.Mode
     the model bit for bit. Inputs and outputs keep the names, types and shapes they have in the legalised model.
     Raises InternalError when the type of a tensor between partitions cannot be told.
     """
-    proto, cut = _cut(model, schedule)
+    return _standalones(*_cut(model, schedule))
+
+
+def _standalones(proto: onnx.ModelProto, cut: Cut) -> dict[str, onnx.ModelProto]:
     types = _complete_types(proto, cut)
     return {part.id: _standalone(proto, cut, part, types) for part in cut.parts}
 
