@@ -99,8 +99,9 @@ def compile_model(model: Path | bytes, options: CompileOptions, stop_after: str 
         return result
 
     system = timed("target", lambda: load_system(options.target, options.sets))
-    passes = timed("passes", lambda: parse_pipeline(options.passes, {"infer-shapes": _shape_options(options)}))
     limits = parse_limits(options.limits)
+    given = {"infer-shapes": {**_shape_options(options), "limits": limits}}
+    passes = timed("passes", lambda: parse_pipeline(options.passes, given))
     loaded = timed(
         "load",
         lambda: load_bytes(model, None, limits, "model") if isinstance(model, bytes) else load_model(model, limits),

@@ -161,8 +161,8 @@ def render(report: Json, answer: Json, width: int = 100) -> str:
         lines += _refusal_lines(op)
     elif not answer["removed"]:
         lines.append("  no operator stands for it")
-    for s in answer["skipped"]:
-        lines.append(f"  pass {s['pass']} left {shorten(s['node'], 60)}: {s['why']}")
+    left = [f"  pass {s['pass']} left {shorten(s['node'], 60)}: {s['why']}" for s in answer["skipped"]]
+    lines += dict.fromkeys(left)  # a pass may stand in the list twice
     return "\n".join(_wrap(line, width) for line in lines) + "\n"
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import onnx
 import onnx_ir as ir
 
 from h4hc.diagnostics import Diagnostic
+from h4hc.limits import Limits
 from h4hc.passbase import Pass, PassResult, Skip
+from h4hc.sandbox import infer_value_types
 from passes.input_dims import fix_inputs, fixed_sizes
 from passes.local_shapes import adopt, infer_outputs, is_settled, known_values, type_proto
 from passes.values import STANDARD_DOMAINS, is_standard, is_tensor, is_used, require_ir_4, tensor_shape
@@ -38,6 +40,7 @@ class InferShapes(Pass):
     after: ClassVar[tuple[str, ...]] = ("split-functions",)
     input_shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
     fix_dims: tuple[tuple[str, int], ...] = ()
+    limits: Limits = field(default_factory=Limits)  # time and memory of the child process
 
     def run(self, model: ir.Model) -> PassResult:
         """Fix, forget stale shapes, infer, adopt."""
@@ -51,7 +54,7 @@ class InferShapes(Pass):
         before = {v: _spelled(v) for v in values}
         declared = _declared_outputs(model.graph) if not fixed else {}
         _forget(model, values)
-        inferred = _infer(_inference_proto(model))
+        inferred = infer_value_types(_inference_proto(model), self.limits)
         for value in values:
             tensor = _large_constant(value.producer())
             if tensor is not None:
@@ -160,13 +163,6 @@ def _why_unknown(node: ir.Node) -> str:
     if node.domain in STANDARD_DOMAINS:
         return "it depends on values of the node's inputs"
     return f"there is no shape rule for operator {node.op_type} of domain {node.domain!r}"
-
-
-def _infer(proto: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
-    from h4hc.limits import Limits
-    from h4hc.sandbox import infer_value_types
-
-    return infer_value_types(proto, Limits())
 
 
 # ---------------------------------------------------------------- the model as inference needs it

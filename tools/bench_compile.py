@@ -40,9 +40,9 @@ def block_graph(operators: int, channels: int = 64, size: int = 14) -> onnx.Mode
             shape = (channels, channels // groups, kernel, kernel)
             array = rng.normal(0, (2 / np.prod(shape[1:])) ** 0.5, shape).astype(np.float32)
             weights.append(numpy_helper.from_array(array, f"{name}.weight"))
-            pads = [kernel // 2] * 4
+            sides = [kernel // 2] * 4
             nodes.append(
-                helper.make_node("Conv", [value, f"{name}.weight"], [f"{name}_out"], name, group=groups, pads=pads)
+                helper.make_node("Conv", [value, f"{name}.weight"], [f"{name}_out"], name, group=groups, pads=sides)
             )
             value = f"{name}_out"
             if part < 2:
@@ -50,9 +50,9 @@ def block_graph(operators: int, channels: int = 64, size: int = 14) -> onnx.Mode
                 value = f"{value}_relu"
         nodes.append(helper.make_node("Add", [last, value], [f"b{block}"], f"/blocks.{block}/Add"))
         last = f"b{block}"
-    shape = [1, channels, size, size]
+    image = [1, channels, size, size]
     value_info = helper.make_tensor_value_info
-    inputs, outputs = [value_info("x", TensorProto.FLOAT, shape)], [value_info(last, TensorProto.FLOAT, shape)]
+    inputs, outputs = [value_info("x", TensorProto.FLOAT, image)], [value_info(last, TensorProto.FLOAT, image)]
     graph = helper.make_graph(nodes, "blocks", inputs, outputs, weights)
     return helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)])
 
@@ -78,7 +78,7 @@ def bench(title: str, command: list[str], runs: int) -> tuple[str, str, str, str
     """One row: medians over the runs."""
     results = [measure(command) for _ in range(runs)]
     solver = [s for s in (stage(log, "partition") for _, _, log in results) if s is not None]
-    cpu, wall = (statistics.median(r[i] for r in results) for i in (0, 1))
+    cpu, wall = statistics.median(r[0] for r in results), statistics.median(r[1] for r in results)
     return title, f"{cpu:.2f}", f"{wall:.2f}", f"{statistics.median(solver):.2f}" if solver else "-"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -15,16 +15,13 @@ from h4hc.load import load_model
 from tests.loading.hostile import EXTERNAL, MEASURED, OTHER, Attack
 
 _ALL = {**MEASURED, **EXTERNAL, **OTHER}
-_LOAD = """
-import sys
-from pathlib import Path
-from h4hc.errors import H4hcError
-from h4hc.limits import Limits
-from h4hc.load import load_model
-try:
-    load_model(Path(sys.argv[1]), Limits())
-except H4hcError as error:
-    sys.exit(int(error.exit_code))
+# A process that starts another hands its own peak memory on to it, so a small one stands in between.
+_LAUNCH = """
+import json, os, subprocess, sys
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+process.returncode = os.waitstatus_to_exitcode(status)
+print(json.dumps([process.returncode, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024]))
 """
 
 
@@ -51,21 +48,23 @@ def test_refused_with_the_users_name(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(MEASURED))
-def test_within_2_s_and_500_mb(name: str, tmp_path: Path) -> None:
+def test_the_command_exits_3_within_2_s_and_500_mb_and_writes_nothing(name: str, tmp_path: Path) -> None:
     """The bounds are the requirement. Time is CPU time, imports and child processes included: that is what the
     command takes on a machine that is not busy. The best of three runs, as a busy one stretches even that."""
     folder = tmp_path / "model"
     folder.mkdir()
     path = _write(MEASURED[name], folder)
+    before = sorted(tmp_path.rglob("*"))
+    command = [sys.executable, "-m", "h4hc", "compile", str(path), "--target", "npu+cim", "-o", str(tmp_path / "out")]
     seconds: list[float] = []
     while len(seconds) < 3 and min(seconds, default=2.0) >= 2.0:
-        process = subprocess.Popen([sys.executable, "-c", _LOAD, str(path)])
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        assert process.returncode == 3
-        assert usage.ru_maxrss * 1024 < 500 * 10**6
-        seconds.append(usage.ru_utime + usage.ru_stime)
+        launched = subprocess.run([sys.executable, "-I", "-c", _LAUNCH, *command], capture_output=True, check=True)
+        code, cpu_s, peak_bytes = json.loads(launched.stdout)
+        assert code == 3
+        assert peak_bytes < 500 * 10**6
+        seconds.append(cpu_s)
     assert min(seconds) < 2.0
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_all_problems_at_once_and_a_cap() -> None:
