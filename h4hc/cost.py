@@ -99,8 +99,13 @@ class CostTable:
         return table
 
 
-def op_row(op: Op, system: System, workload: Workload) -> OpRow:
-    """Ask every device about one operator, in each of its modes."""
+Costs = dict[tuple[object, ...], Cost]  # by all that a cost may depend on: a network repeats its layers
+
+
+def op_row(op: Op, system: System, workload: Workload, known: Costs | None = None) -> OpRow:
+    """Ask every device about one operator, in each of its modes. Costs in `known` are not asked for again."""
+    known = {} if known is None else known
+    likeness = _likeness(op, workload)
     costs: list[Cost] = []
     rejections: list[Rejection] = []
     for device in system.devices:
@@ -123,8 +128,21 @@ def op_row(op: Op, system: System, workload: Workload) -> OpRow:
                     )
                 )
                 continue
-            costs.append(_with_leakage(device.cost(op, mode, workload), system))
+            key = (mode, *likeness)
+            if key not in known:
+                known[key] = _with_leakage(device.cost(op, mode, workload), system)
+            costs.append(known[key])
     return OpRow(op.id, tuple(costs), tuple(rejections))
+
+
+def _likeness(op: Op, workload: Workload) -> tuple[object, ...]:
+    """Everything about an operator but names: operators that are alike cost the same."""
+    tensors = tuple(
+        (replace(workload.tensor[name], name=""), name in workload.inputs, name in workload.outputs)
+        for name in (*op.inputs, *op.outputs, *op.weights)
+    )
+    nameless = replace(op, id="", inputs=(), outputs=(), weights=(), origin=(), op_types=(), region="")
+    return nameless, len(op.inputs), len(op.outputs), tensors
 
 
 def device_rejection(op: Op, device: DeviceModel, workload: Workload) -> Rejection | None:
@@ -166,23 +184,33 @@ def _ports(workload: Workload, system: System) -> tuple[Port, ...]:
                 consumers.append(op.id)
     for name in workload.outputs:
         wanted[name, Layout.ROW_MAJOR, True] = [MODEL_OUTPUT]
+    known: Moves = {}
     return tuple(
-        _port(name, layout, tuple(consumers), workload, system) for (name, layout, _), consumers in wanted.items()
+        _port(name, layout, tuple(consumers), workload, system, known)
+        for (name, layout, _), consumers in wanted.items()
     )
 
 
-def _port(name: str, layout: Layout, consumers: tuple[str, ...], workload: Workload, system: System) -> Port:
+Moves = dict[tuple[object, ...], tuple[Move, ...]]  # by all that moves may depend on
+
+
+def _port(
+    name: str, layout: Layout, consumers: tuple[str, ...], workload: Workload, system: System, known: Moves
+) -> Port:
     tensor = workload.tensor[name]
     producer = workload.producer.get(name, MODEL_INPUT)
     sources = (HOST,) if producer == MODEL_INPUT else system.device_names
     is_output = consumers == (MODEL_OUTPUT,)
     border: Literal["", "input", "output"] = "output" if is_output else "input" if producer == MODEL_INPUT else ""
-    moves = []
-    for src in sources:
-        for dst in (HOST,) if is_output else system.device_names:
-            steps = system.interconnect.moves(tensor, src, dst, tensor.layout, layout, border)
-            moves.append(Move(src, dst, tuple(_leaky_move(s, system) for s in steps)))
-    return Port(name, layout, producer, consumers, tuple(moves))
+    key = (replace(tensor, name=""), layout, border)
+    if key not in known:
+        known[key] = tuple(
+            Move(src, dst, tuple(_leaky_move(s, system) for s in steps))
+            for src in sources
+            for dst in ((HOST,) if is_output else system.device_names)
+            for steps in [system.interconnect.moves(tensor, src, dst, tensor.layout, layout, border)]
+        )
+    return Port(name, layout, producer, consumers, known[key])
 
 
 def cost_table(workload: Workload, system: System) -> CostTable:
@@ -191,7 +219,8 @@ def cost_table(workload: Workload, system: System) -> CostTable:
     Raises UnsupportedOpError, listing all operators that no device can run; CostModelError from a model
     asked outside its range.
     """
-    rows = tuple(op_row(op, system, workload) for op in workload.ops)
+    known: Costs = {}
+    rows = tuple(op_row(op, system, workload, known) for op in workload.ops)
     stuck = [row for row in rows if not row.costs]
     if stuck:
         raise UnsupportedOpError.of(

@@ -24,6 +24,7 @@ from h4hc.planning.program import PlanProgram, Weights, pack_plan
 from h4hc.workload import Workload
 
 PROOF_TOLERANCE = 1e-7  # relative: the dual tolerance of the solver in double precision
+MIN_SOLVE_S = 0.1  # what the solver gets even when the time is over, to find a first plan and bound
 SCALED_OPTIMUM = 1e5  # objectives are scaled to about this, far from both ends of HiGHS' absolute tolerances
 
 
@@ -77,7 +78,7 @@ class _Search:
 
     def minimise(self, weights: Weights) -> _Point:
         """Best plan for weighted latency and energy, with its bound."""
-        start = self._start(weights)
+        start = self._best_baseline(weights)
         scale = max(1.0, (weights.of(self.costs.total(start)) if start else 1) / SCALED_OPTIMUM)
         point = self._solve(self.program, weights, scale, start)
         if point is None:  # the aggregated optimum cannot be packed: decide the units as well
@@ -102,37 +103,39 @@ class _Search:
             if units is not None
         ]
 
-    def _start(self, weights: Weights) -> tuple[Mode, ...]:
+    def _best_baseline(self, weights: Weights) -> tuple[Mode, ...]:
         plans = [b.modes for b in self.baselines if b.modes]
-        best = min(plans, key=lambda plan: weights.of(self.costs.total(plan)), default=())
-        return improve(self.costs, self.allowed, best, weights) if best else ()
+        return min(plans, key=lambda plan: weights.of(self.costs.total(plan)), default=())
 
     def _solve(self, program: PlanProgram, weights: Weights, scale: float, start: tuple[Mode, ...]) -> _Point | None:
-        """One run of the solver; None if its plan cannot be packed, or if there is no plan at all."""
-        left = max(0.1, self.deadline - time.monotonic())
+        """One run of the solver; None if its plan cannot be packed, or if there is no plan at all.
+
+        The solver's plan is polished by single moves; one that a limit stopped competes with the polished `start`.
+        """
+        left = max(MIN_SOLVE_S, self.deadline - time.monotonic())
         solution = program.solve(weights, scale, gap=self.options.gap, time_limit_s=left)
         self.stopped = solution.status
-        fixed = sum(weights.of(pair) for pair in program.fixed)
-        bound = max(0.0, solution.bound * scale) + fixed
-        candidates: list[tuple[Mode, ...]] = [start] if start else []
+        if solution.status is SolveStatus.INFEASIBLE:
+            return None
+        plans: list[tuple[tuple[Mode, ...], dict[int, tuple[int, ...]]]] = []
         if solution.values:
             modes = program.chosen(solution)
             units = program.units(solution, modes)
             if units is None:
                 return None
-            polished = improve(self.costs, self.allowed, modes, weights)
-            if polished == modes or pack_plan(self.costs, polished) is None:
-                best = min([modes, *candidates], key=lambda plan: weights.of(self.costs.total(plan)))
-                if best == modes:
-                    return _Point(modes, units, self.costs.total(modes), weights, bound)
-            candidates.insert(0, polished)
-        elif solution.status is SolveStatus.INFEASIBLE:
+            plans += [*self._packed(improve(self.costs, self.allowed, modes, weights)), (modes, units)]
+        if solution.status is not SolveStatus.OPTIMAL and start:
+            plans += [*self._packed(improve(self.costs, self.allowed, start, weights)), *self._packed(start)]
+        if not plans:
             return None
-        if not candidates:
-            return None
-        best = min(candidates, key=lambda plan: weights.of(self.costs.total(plan)))
-        packed = pack_plan(self.costs, best)
-        return None if packed is None else _Point(best, packed, self.costs.total(best), weights, bound)
+        best, units = min(plans, key=lambda plan: weights.of(self.costs.total(plan[0])))
+        bound = max(0.0, solution.bound * scale) + sum(weights.of(pair) for pair in program.fixed)
+        return _Point(best, units, self.costs.total(best), weights, bound)
+
+    def _packed(self, modes: tuple[Mode, ...]) -> list[tuple[tuple[Mode, ...], dict[int, tuple[int, ...]]]]:
+        """The plan with its units, or nothing."""
+        units = pack_plan(self.costs, modes)
+        return [] if units is None else [(modes, units)]
 
 
 def partition(workload: Workload, table: CostTable, options: PartitionOptions) -> Partitioning:

@@ -137,12 +137,13 @@ def run_pipeline(model: ir.Model, passes: tuple[Pass, ...]) -> PipelineRun:
     """
     steps: list[PassStep] = []
     model = model.clone()
+    before = all_origins(model)
     for item in passes:
-        before, nodes_before = all_origins(model), len(model.graph)
+        nodes_before = len(model.graph)
         begun = time.perf_counter()
         result = item.run(model)
         seconds = time.perf_counter() - begun
-        _check(item.name, before, model, result.removed)
+        before = _check(item.name, before, model, result.removed)
         steps.append(
             PassStep(
                 item.name,
@@ -158,7 +159,8 @@ def run_pipeline(model: ir.Model, passes: tuple[Pass, ...]) -> PipelineRun:
     return PipelineRun(model, tuple(steps))
 
 
-def _check(name: str, before: frozenset[str], model: ir.Model, removed: Mapping[str, str]) -> None:
+def _check(name: str, before: frozenset[str], model: ir.Model, removed: Mapping[str, str]) -> frozenset[str]:
+    """Hold a pass to the origin law; returns the origins after it."""
     after = all_origins(model)
     lost = sorted(before - after - set(removed))
     invented = sorted(after - before)
@@ -171,3 +173,4 @@ def _check(name: str, before: frozenset[str], model: ir.Model, removed: Mapping[
             raise PassError(f"pass {name} {what} the origin of nodes", where=tuple(which), hint="this is a bug of h4hc")
     if repeated:
         raise PassError(f"pass {name} left nodes of one name", where=tuple(repeated), hint="this is a bug of h4hc")
+    return after
