@@ -16,11 +16,12 @@ from h4hc.assignment import Assignment, Objective, Placement, Status
 from h4hc.cost import CostTable
 from h4hc.costtypes import Capacity, Mode
 from h4hc.errors import InfeasibleError, LimitError, PlanError, Problem
-from h4hc.planning.baselines import Allowed, Baseline, baselines, improve
+from h4hc.planning.baselines import Allowed, Baseline, Plan, baselines, improve
 from h4hc.planning.demands import allowed_modes
 from h4hc.planning.ilp import SolveStatus
 from h4hc.planning.plan_cost import Pair, PlanCosts
-from h4hc.planning.program import PlanProgram, Weights, pack_plan
+from h4hc.planning.program import PlanProgram, Weights
+from h4hc.planning.stores import Units
 from h4hc.workload import Workload
 
 PROOF_TOLERANCE = 1e-7  # relative: the dual tolerance of the solver in double precision
@@ -59,7 +60,7 @@ class _Point:
     """A plan with its exact totals, and the value of `weights` that no plan can beat."""
 
     modes: tuple[Mode, ...]
-    units: dict[int, tuple[int, ...]]
+    units: Units
     pair: Pair
     weights: Weights
     bound: float
@@ -78,8 +79,10 @@ class _Search:
 
     def minimise(self, weights: Weights) -> _Point:
         """Best plan for weighted latency and energy, with its bound."""
-        start = self._best_baseline(weights)
-        scale = max(1.0, (weights.of(self.costs.total(start)) if start else 1) / SCALED_OPTIMUM)
+        start = min(
+            (b for b in self.baselines if b.modes), key=lambda b: weights.of((b.latency_ps, b.energy_pj)), default=None
+        )
+        scale = max(1.0, weights.of((start.latency_ps, start.energy_pj)) / SCALED_OPTIMUM) if start else 1.0
         point = self._solve(self.program, weights, scale, start)
         if point is None:  # the aggregated optimum cannot be packed: decide the units as well
             self.exact = self.exact or PlanProgram(self.costs, self.allowed, exact_units=True)
@@ -96,18 +99,11 @@ class _Search:
 
     def baseline_points(self) -> list[_Point]:
         """Baselines as they are, without a bound, so that no objective ends above one of them."""
-        plans = [(b, pack_plan(self.costs, b.modes)) for b in self.baselines if b.modes]
         return [
-            _Point(b.modes, units, (b.latency_ps, b.energy_pj), Weights(1, 1), 0.0)
-            for b, units in plans
-            if units is not None
+            _Point(b.modes, b.units, (b.latency_ps, b.energy_pj), Weights(1, 1), 0.0) for b in self.baselines if b.modes
         ]
 
-    def _best_baseline(self, weights: Weights) -> tuple[Mode, ...]:
-        plans = [b.modes for b in self.baselines if b.modes]
-        return min(plans, key=lambda plan: weights.of(self.costs.total(plan)), default=())
-
-    def _solve(self, program: PlanProgram, weights: Weights, scale: float, start: tuple[Mode, ...]) -> _Point | None:
+    def _solve(self, program: PlanProgram, weights: Weights, scale: float, start: Baseline | None) -> _Point | None:
         """One run of the solver; None if its plan cannot be packed, or if there is no plan at all.
 
         The solver's plan is polished by single moves; one that a limit stopped competes with the polished `start`.
@@ -117,25 +113,20 @@ class _Search:
         self.stopped = solution.status
         if solution.status is SolveStatus.INFEASIBLE:
             return None
-        plans: list[tuple[tuple[Mode, ...], dict[int, tuple[int, ...]]]] = []
+        plans: list[Plan] = []
         if solution.values:
             modes = program.chosen(solution)
             units = program.units(solution, modes)
             if units is None:
                 return None
-            plans += [*self._packed(improve(self.costs, self.allowed, modes, weights)), (modes, units)]
-        if solution.status is not SolveStatus.OPTIMAL and start:
-            plans += [*self._packed(improve(self.costs, self.allowed, start, weights)), *self._packed(start)]
+            plans.append(improve(self.costs, self.allowed, (modes, units), weights))
+        if solution.status is not SolveStatus.OPTIMAL and start is not None:
+            plans.append(improve(self.costs, self.allowed, (start.modes, start.units), weights))
         if not plans:
             return None
         best, units = min(plans, key=lambda plan: weights.of(self.costs.total(plan[0])))
         bound = max(0.0, solution.bound * scale) + sum(weights.of(pair) for pair in program.fixed)
         return _Point(best, units, self.costs.total(best), weights, bound)
-
-    def _packed(self, modes: tuple[Mode, ...]) -> list[tuple[tuple[Mode, ...], dict[int, tuple[int, ...]]]]:
-        """The plan with its units, or nothing."""
-        units = pack_plan(self.costs, modes)
-        return [] if units is None else [(modes, units)]
 
 
 def partition(workload: Workload, table: CostTable, options: PartitionOptions) -> Partitioning:

@@ -1,6 +1,7 @@
 """CPU seconds of `h4hc` commands as whole processes from a cold start, children included: a table, no verdict.
 
-Rows: `--help`; compile of every zoo model (float and int8) for npu+cim; compile of a 2,000-operator graph. `solver` is
+The title gives the time of a fixed Python loop on this machine, so that tables of different machines (or of one whose
+clock drifts) can be compared. Rows: `--help`; compile of every zoo model (float and int8) for npu+cim; compile of a 2,000-operator graph. `solver` is
 the stage "partition" of the compile (model building, HiGHS, baselines), wall time on one thread. Median of the runs.
 """
 
@@ -107,13 +108,21 @@ def compile_command(path: Path) -> list[str]:
     return [*H4HC, "compile", str(path), "--target", "npu+cim", "-o", str(path.with_suffix("")), "--force", "-v"]
 
 
+def reference_loop_s() -> float:
+    """CPU seconds of the loop in the title."""
+    begun = time.process_time()
+    sum(i * i for i in range(10**7))
+    return time.process_time() - begun
+
+
 def show(rows: list[tuple[str, str, str, str]], as_json: bool) -> None:
     """Print the table."""
     if as_json:
         keys = ("command", "cpu_s", "wall_s", "solver_s")
         print(json.dumps([dict(zip(keys, row, strict=True)) for row in rows], indent=1))
         return
-    table = Table("command", "CPU [s]", "wall [s]", "solver [s]", title=f"h4hc on {os.cpu_count()} cores")
+    speed = f"{os.cpu_count()} cores; sum(i * i for i in range(10**7)) takes {reference_loop_s():.2f} s of CPU here"
+    table = Table("command", "CPU [s]", "wall [s]", "solver [s]", title=f"h4hc on {speed}")
     for row in rows:
         table.add_row(*row)
     Console().print(table)

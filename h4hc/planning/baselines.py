@@ -5,15 +5,17 @@ They are printed beside the chosen plan, and they are the solver's fallback: a p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from h4hc.costtypes import Mode
 from h4hc.planning.plan_cost import Pair, PlanCosts
-from h4hc.planning.program import Weights, pack_device, pack_plan, tight_devices
+from h4hc.planning.program import Weights, tight_devices
+from h4hc.planning.stores import Stores, Units
 from h4hc.system import HOST
 
 Allowed = Sequence[Sequence[Mode]]
+Plan = tuple[tuple[Mode, ...], Units]  # modes by position, and the units that hold the weights
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,13 @@ class Baseline:
 
     name: str
     modes: tuple[Mode, ...]
+    units: Units
     latency_ps: int
     energy_pj: int
     why: str = ""
 
 
-def only(costs: PlanCosts, allowed: Allowed, device: str) -> tuple[Mode, ...] | str:
+def only(costs: PlanCosts, allowed: Allowed, device: str) -> Plan | str:
     """Everything on `device` that may run there and fits, the rest on the host; a reason if the host may not.
 
     On `device` each operator takes its fastest mode; operators are offered in execution order, and one that no
@@ -36,7 +39,7 @@ def only(costs: PlanCosts, allowed: Allowed, device: str) -> tuple[Mode, ...] | 
     return _in_order(costs, allowed, lambda at, modes: _prefer(costs, at, modes, device))
 
 
-def greedy(costs: PlanCosts, allowed: Allowed, value: Callable[[Pair], int]) -> tuple[Mode, ...] | str:
+def greedy(costs: PlanCosts, allowed: Allowed, value: Callable[[Pair], int]) -> Plan | str:
     """Each operator in its own cheapest mode that still fits, blind to moves and switches."""
     return _in_order(
         costs, allowed, lambda at, modes: sorted(modes, key=lambda m: (value(costs.op[at][m]), modes.index(m)))
@@ -49,31 +52,28 @@ def _prefer(costs: PlanCosts, at: int, modes: Sequence[Mode], device: str) -> li
     return [*there, *host]
 
 
-def _in_order(
-    costs: PlanCosts, allowed: Allowed, rank: Callable[[int, Sequence[Mode]], list[Mode]]
-) -> tuple[Mode, ...] | str:
-    """Take each operator's best-ranked mode that fits. Stores are checked by the exact packing as they fill."""
+def _in_order(costs: PlanCosts, allowed: Allowed, rank: Callable[[int, Sequence[Mode]], list[Mode]]) -> Plan | str:
+    """Take each operator's best-ranked mode that fits into what is left of the stores."""
     chosen: list[Mode] = []
-    tight = tight_devices(costs, allowed)
+    stores = Stores(costs, tight_devices(costs, allowed))
     for at, modes in enumerate(allowed):
-        for mode in rank(at, modes):
-            if costs.unit_bytes[at][mode] == 0 or _fits(costs, (mode,), [*chosen, mode], tight):
-                chosen.append(mode)
-                break
-        else:
-            return f"{costs.ids[at]} may run on none of its devices"
-    return tuple(chosen)
+        mode = next((m for m in rank(at, modes) if stores.place(at, m)), None)
+        if mode is None:
+            return f"{costs.ids[at]} may run on none of its devices, or no longer fits"
+        chosen.append(mode)
+    return tuple(chosen), stores.units(chosen)
 
 
-def improve(costs: PlanCosts, allowed: Allowed, start: Sequence[Mode], weights: Weights) -> tuple[Mode, ...]:
+def improve(costs: PlanCosts, allowed: Allowed, start: Plan, weights: Weights) -> Plan:
     """Descend by single moves until none helps: (objective, then latency + energy, then the order of modes).
 
     Exact integers throughout, so on the solver's plan this removes what its tolerances left and makes ties
     fall the same way each time. Capacity is respected; operators are visited in execution order.
     """
-    modes = list(start)
+    modes = list(start[0])
     devices = [m.device for m in modes]
-    tight = tight_devices(costs, allowed)
+    stores = Stores(costs, tight_devices(costs, allowed))
+    stores.fill(modes, start[1])
 
     def key(at: int) -> tuple[int, int, int]:
         pair = costs.around(at, modes, devices)
@@ -85,38 +85,22 @@ def improve(costs: PlanCosts, allowed: Allowed, start: Sequence[Mode], weights: 
         for at, options in enumerate(allowed):
             best, best_key = modes[at], key(at)
             for mode in options:
-                if mode == best:
-                    continue
-                old = modes[at]
                 modes[at], devices[at] = mode, mode.device
                 candidate = key(at)
-                if candidate < best_key and _fits(costs, (mode, old), modes, tight):
+                if candidate < best_key and stores.place(at, mode):
                     best, best_key, changed = mode, candidate, True
-                else:
-                    modes[at], devices[at] = old, old.device
             modes[at], devices[at] = best, best.device
-    return tuple(modes)
-
-
-def _fits(costs: PlanCosts, touched: Sequence[Mode], modes: Sequence[Mode], tight: Mapping[str, bool]) -> bool:
-    """Whether the stores of the touched modes' devices still pack. First-fit can fail on a subset of what it packed
-    before, so leaving a device is checked as well."""
-    devices = sorted({m.device for m in touched if tight[m.device]})
-    return all(pack_device(costs, device, modes, first_fit=True) is not None for device in devices)
+    return tuple(modes), stores.units(modes)
 
 
 def baselines(costs: PlanCosts, allowed: Allowed, value: Callable[[Pair], int]) -> tuple[Baseline, ...]:
     """All baselines, sorted by name: one for each device of the system, and greedy by `value` of (ps, pJ)."""
-    plans: dict[str, tuple[Mode, ...] | str] = {
-        f"{device}-only": only(costs, allowed, device) for device in costs.capacity
-    }
+    plans: dict[str, Plan | str] = {f"{device}-only": only(costs, allowed, device) for device in costs.capacity}
     plans["greedy"] = greedy(costs, allowed, value)
     return tuple(_baseline(costs, name, plans[name]) for name in sorted(plans))
 
 
-def _baseline(costs: PlanCosts, name: str, plan: tuple[Mode, ...] | str) -> Baseline:
+def _baseline(costs: PlanCosts, name: str, plan: Plan | str) -> Baseline:
     if isinstance(plan, str):
-        return Baseline(name, (), 0, 0, plan)
-    assert pack_plan(costs, plan) is not None
-    total: Pair = costs.total(plan)
-    return Baseline(name, plan, *total)
+        return Baseline(name, (), {}, 0, 0, plan)
+    return Baseline(name, *plan, *costs.total(plan[0]))

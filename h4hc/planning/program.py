@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 from h4hc.costtypes import Capacity, Mode
 from h4hc.planning.ilp import Program, Solution
-from h4hc.planning.packing import SEARCH_NODES, pack
 from h4hc.planning.plan_cost import Pair, PlanCosts, PortCost
+from h4hc.planning.stores import Units, pack_device
 from h4hc.system import HOST
 
 
@@ -206,18 +206,12 @@ class PlanProgram:
         """Modes of a solution, by position."""
         return tuple(max(row, key=lambda m, row=row: solution.values[row[m]]) for row in self.x)  # type: ignore[misc]
 
-    def units(self, solution: Solution, modes: Sequence[Mode]) -> dict[int, tuple[int, ...]] | None:
+    def units(self, solution: Solution, modes: Sequence[Mode]) -> Units | None:
         """Units each operator's weights live in; None if the modes cannot be packed (or no packing was found)."""
-        placed: dict[int, tuple[int, ...]] = {}
+        placed: Units = {}
         for device in sorted(self.costs.capacity):
             if self.exact_units and self.tight[device]:
-                # an operator without weights holds nothing: any units serve
-                held = {at: list(range(m.units)) for at, m in enumerate(modes) if m.device == device}
-                held.update({at: [] for at in held if self.costs.unit_bytes[at][modes[at]]})
-                for (at, mode, unit), variable in self.y.items():
-                    if mode == modes[at] and mode.device == device and solution.values[variable] > 0.5:
-                        held[at].append(unit)
-                placed.update({at: tuple(units) for at, units in held.items()})
+                placed.update(self._decided(solution, modes, device))
                 continue
             packed = pack_device(self.costs, device, modes)
             if packed is None:
@@ -225,29 +219,11 @@ class PlanProgram:
             placed.update(packed)
         return placed
 
-
-def pack_device(
-    costs: PlanCosts, device: str, modes: Sequence[Mode], *, first_fit: bool = False
-) -> dict[int, tuple[int, ...]] | None:
-    """Units for every operator on `device`; None if it overflows. Devices of one unit without a store have none.
-
-    first_fit: do not search beyond the first-fit packing, for callers that ask thousands of times.
-    """
-    cap = costs.capacity[device]
-    users = [at for at, m in enumerate(modes) if m.device == device]
-    if cap.unit_bytes is None:
-        return {at: tuple(range(modes[at].units)) for at in users if cap.units > 1}
-    items = [(modes[at].units, costs.unit_bytes[at][modes[at]]) for at in users]
-    packed = pack(items, cap.units, cap.unit_bytes, node_limit=0 if first_fit else SEARCH_NODES)
-    return None if packed is None else dict(zip(users, packed, strict=True))
-
-
-def pack_plan(costs: PlanCosts, modes: Sequence[Mode]) -> dict[int, tuple[int, ...]] | None:
-    """Units for every operator with resident weights, device by device; None if some device overflows."""
-    placed: dict[int, tuple[int, ...]] = {}
-    for device in sorted(costs.capacity):
-        packed = pack_device(costs, device, modes)
-        if packed is None:
-            return None
-        placed.update(packed)
-    return placed
+    def _decided(self, solution: Solution, modes: Sequence[Mode], device: str) -> Units:
+        """Units that the program itself chose; an operator without weights holds nothing, so any units serve."""
+        held = {at: list(range(m.units)) for at, m in enumerate(modes) if m.device == device}
+        held.update({at: [] for at in held if self.costs.unit_bytes[at][modes[at]]})
+        for (at, mode, unit), variable in self.y.items():
+            if mode == modes[at] and mode.device == device and solution.values[variable] > 0.5:
+                held[at].append(unit)
+        return {at: tuple(units) for at, units in held.items()}
