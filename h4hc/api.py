@@ -5,78 +5,21 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from h4hc.assignment import Assignment, Objective
-from h4hc.cost import CostTable, cost_table
-from h4hc.diagnostics import Diagnostic
+from h4hc.compilation import Compilation, CompileOptions
+from h4hc.cost import cost_table
 from h4hc.errors import PlanError, Problem, UserError
 from h4hc.limits import parse as parse_limits
-from h4hc.pipeline import PipelineRun, parse_pipeline, run_pipeline
-from h4hc.schedule import Schedule, schedule
+from h4hc.pipeline import parse_pipeline, run_pipeline
+from h4hc.schedule import schedule
 from h4hc.system import System
-from h4hc.workload import Workload
 
-if TYPE_CHECKING:
-    from h4hc.load import LoadedModel
-    from h4hc.planning.baselines import Baseline
+__all__ = ["BOXES", "Compilation", "CompileOptions", "box_json", "compile_model", "write_folder"]
 
 BOXES = ("model", "legal", "workload", "costs", "assignment", "schedule")
-Box = Literal["model", "legal", "workload", "costs", "assignment", "schedule"]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class CompileOptions:
-    """What to compile for and how; the spellings are those of the command line.
-
-    sets: `cim.macros=8`; pins, forbids: `NODE=DEVICE`; input_shapes: `x=1,3,224,224`; fix_dims: `batch=1`;
-    passes: a named list or a pass list; limits: `model-bytes=64M`; gap is relative, time_limit_s is wall time.
-    """
-
-    target: str
-    sets: tuple[str, ...] = ()
-    objective: Objective = Objective.LATENCY
-    pins: tuple[str, ...] = ()
-    forbids: tuple[str, ...] = ()
-    gap: float = 0.0
-    time_limit_s: float = 60.0
-    precision: Literal["auto-int8", "stored"] = "auto-int8"
-    input_shapes: tuple[str, ...] = ()
-    fix_dims: tuple[str, ...] = ()
-    passes: str = "default"
-    limits: tuple[str, ...] = ()
-
-
-@dataclass
-class Compilation:
-    """The boxes of one run, in the order they were made; those after a stop are None.
-
-    seconds: wall time by stage, for the log: no file of an output folder holds it.
-    """
-
-    options: CompileOptions
-    loaded: LoadedModel
-    run: PipelineRun | None = None
-    workload: Workload | None = None
-    system: System | None = None
-    table: CostTable | None = None
-    assignment: Assignment | None = None
-    baselines: tuple[Baseline, ...] = ()
-    schedule: Schedule | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def diagnostics(self) -> tuple[Diagnostic, ...]:
-        """Remarks of all stages, in order, each once."""
-        found = [
-            *self.loaded.diagnostics,
-            *(self.run.diagnostics if self.run else ()),
-            *(self.workload.diagnostics if self.workload else ()),
-        ]
-        return tuple(dict.fromkeys(found))
 
 
 def compile_model(model: Path | bytes, options: CompileOptions, stop_after: str | None = None) -> Compilation:

@@ -13,7 +13,7 @@ from typing import Literal
 from h4hc.costtypes import ZERO, Cost, DeviceModel
 from h4hc.quantity import Quantity, quantities, whole
 from h4hc.system import HOST, MoveStep, Switch
-from h4hc.target_file import SystemSpec
+from h4hc.system_spec import SystemSpec
 from h4hc.units import PS_PER_S, ceil_div
 from h4hc.workload import ElementwiseParams, Layout, MoveParams, Op, OpKind, OpParams, Tensor, Workload
 

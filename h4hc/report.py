@@ -22,8 +22,8 @@ from h4hc.schedule import Partition, Schedule, Step
 from h4hc.workload import Tensor, Workload
 
 if TYPE_CHECKING:
-    from h4hc.api import Compilation
     from h4hc.assignment import Assignment
+    from h4hc.compilation import Compilation
     from h4hc.diagnostics import Diagnostic
     from h4hc.pipeline import PassStep
     from h4hc.planning.baselines import Baseline

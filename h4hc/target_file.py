@@ -15,103 +15,16 @@ import tomllib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
+from typing import Any, Literal
 
 from h4hc import registry
 from h4hc.costtypes import DeviceModel
 from h4hc.errors import Problem, TargetError
-from h4hc.quantity import Quantity, Schema, Sourced, at_clock, is_quantity, quantities, unit, validated, whole
+from h4hc.interconnect import SharedMemoryInterconnect
+from h4hc.quantity import is_quantity, validated
 from h4hc.system import HOST, System
+from h4hc.system_spec import SystemSpec
 from h4hc.target_overrides import apply_overrides
-from h4hc.target_show import describe, support_table
-
-__all__ = [
-    "Quantity",
-    "Schema",
-    "Shared",
-    "Sourced",
-    "SystemSpec",
-    "TargetEntry",
-    "at_clock",
-    "describe",
-    "list_targets",
-    "load_system",
-    "quantities",
-    "support_table",
-    "unit",
-    "validated",
-    "whole",
-]
-
-PJ_PER_BYTE = unit("pJ/B")
-BYTES_PER_S = unit("B/s", positive=True)
-
-
-class Sram(Schema):
-    """On-chip SRAM that all devices reach. size_bytes is what tensors may use."""
-
-    size_bytes: Annotated[int, Field(gt=0)]
-    read_energy: Annotated[Quantity, PJ_PER_BYTE]
-    write_energy: Annotated[Quantity, PJ_PER_BYTE]
-
-
-class Flash(Schema):
-    """Non-volatile memory that holds weights which do not stay in a device."""
-
-    bandwidth: Annotated[Quantity, BYTES_PER_S]
-    read_energy: Annotated[Quantity, PJ_PER_BYTE]
-
-
-class Bus(Schema):
-    """The bus between SRAM and the devices that have no port of their own."""
-
-    bandwidth: Annotated[Quantity, BYTES_PER_S]
-    energy: Annotated[Quantity, PJ_PER_BYTE]
-
-
-class Shared(Schema):
-    """What the devices of a system share; every device is given it along with its own numbers."""
-
-    sram: Sram
-    flash: Flash
-    bus: Bus
-
-
-class Cache(Schema):
-    """Maintenance of the host's data cache: one operation a line, once a direction."""
-
-    line_bytes: Annotated[int, Field(gt=0)]
-    clean_per_line: Annotated[Quantity, unit("ns/line")]
-    invalidate_per_line: Annotated[Quantity, unit("ns/line")]
-    call: Annotated[Quantity, unit("ns")]
-    energy_per_line: Annotated[Quantity, unit("pJ/line")]
-
-
-class SwitchSpec(Schema):
-    """A stay on a device: driver call, kick-off, interrupt, wake-up of the host. Energy beside leakage."""
-
-    latency: Annotated[Quantity, unit("us")]
-    energy: Annotated[Quantity, unit("pJ")]
-
-
-class Link(Schema):
-    """Copies to and from devices with a memory of their own; `devices` names them, empty = all share the SRAM."""
-
-    devices: Annotated[tuple[str, ...], Field(strict=False)]
-    bandwidth: Annotated[Quantity, BYTES_PER_S]
-    setup: Annotated[Quantity, unit("ns")]
-    energy: Annotated[Quantity, PJ_PER_BYTE]
-
-
-class SystemSpec(Sourced):
-    """A system file after merging, without its devices. Costs between devices are made in h4hc.interconnect."""
-
-    shared: Shared
-    cache: Cache
-    switch: dict[str, SwitchSpec]
-    link: Link
 
 
 @dataclass(frozen=True)
@@ -236,8 +149,6 @@ def load_system(target: str, sets: tuple[str, ...] = ()) -> System:
     digest = hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
     devices_data = data.pop("devices", {})
     spec, devices = _build(data, devices_data, name)
-    from h4hc.interconnect import SharedMemoryInterconnect  # late: it imports SystemSpec from here
-
     pairs = tuple((key, value) for key, _, value in (s.partition("=") for s in sets))
     return System(name, spec.title, digest, devices, SharedMemoryInterconnect(spec, devices), pairs)
 

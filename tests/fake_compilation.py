@@ -18,7 +18,7 @@ from h4hc.system import MoveStep, Switch, System
 from h4hc.workload import FullyConnectedParams, Layout, Op, OpKind, Tensor, Workload
 
 if TYPE_CHECKING:
-    from h4hc.api import Compilation
+    from h4hc.compilation import Compilation
 
 MACS_ONLY = Rule(
     "fast.macs",

@@ -16,7 +16,7 @@ PASSES_MAY = {"h4hc.passbase", "h4hc.annotations", "h4hc.errors", "h4hc.diagnost
 TARGETS_MAY = {
     "h4hc.workload",
     "h4hc.costtypes",
-    "h4hc.target_file",
+    "h4hc.system_spec",
     "h4hc.quantity",
     "h4hc.units",
     "h4hc.errors",

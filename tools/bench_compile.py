@@ -1,8 +1,9 @@
 """CPU seconds of `h4hc` commands as whole processes from a cold start, children included: a table, no verdict.
 
 The title gives the time of a fixed Python loop on this machine, so that tables of different machines (or of one whose
-clock drifts) can be compared. Rows: `--help`; compile of every zoo model (float and int8) for npu+cim; compile of a 2,000-operator graph. `solver` is
-the stage "partition" of the compile (model building, HiGHS, baselines), wall time on one thread. Median of the runs.
+clock drifts) can be compared. Rows: `--help`; compile of every zoo model (float and int8) for npu+cim; compile of a
+2,000-operator graph. `solver` is the stage "partition" of the compile (model building, HiGHS, baselines), wall time on
+one thread. Median of the runs.
 """
 
 from __future__ import annotations

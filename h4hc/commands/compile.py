@@ -15,7 +15,7 @@ from h4hc.errors import Problem, UserError
 from h4hc.units import PS_PER_S, format_time
 
 if TYPE_CHECKING:
-    from h4hc.api import Compilation
+    from h4hc.compilation import Compilation
 
 BOXES = ("model", "legal", "workload", "costs", "assignment", "schedule")
 

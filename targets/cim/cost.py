@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from h4hc.costtypes import Bound, Cost, Mode, Term
 from h4hc.errors import CostModelError
-from h4hc.target_file import Quantity, whole
+from h4hc.quantity import Quantity, whole
 from h4hc.units import PS_PER_S, ceil_div
 from h4hc.workload import Op, OpKind
 from targets.cim.geometry import Layer, layer, outputs_of, words, words_total

@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import Field, field_validator, model_validator
 
 from h4hc.costtypes import Capacity, Cost, Mode, RidgePoint, Rule, Violation
-from h4hc.target_file import Quantity, Shared, Sourced, quantities, unit, validated
+from h4hc.quantity import Quantity, Sourced, quantities, unit, validated
+from h4hc.system_spec import Shared
 from h4hc.units import PS_PER_S
 from h4hc.workload import Op, Workload
 from targets.cim import cost as cost_model

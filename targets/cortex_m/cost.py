@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from h4hc.costtypes import ZERO, Bound, Cost, Mode, Term
 from h4hc.errors import CostModelError
-from h4hc.target_file import Quantity, at_clock, whole
+from h4hc.quantity import Quantity, at_clock, whole
 from h4hc.units import PS_PER_S
 from h4hc.workload import (
     ConvParams,

@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from h4hc.costtypes import Capacity, Cost, Mode, RidgePoint, Rule, Violation
-from h4hc.target_file import Quantity, Schema, Shared, Sourced, quantities, unit, validated
+from h4hc.quantity import Quantity, Schema, Sourced, quantities, unit, validated
+from h4hc.system_spec import Shared
 from h4hc.workload import Op, Workload
 from targets.cortex_m import cost as cost_model
 from targets.cortex_m.rules import RULES

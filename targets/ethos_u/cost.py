@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from h4hc.costtypes import ZERO, Bound, Cost, Interval, Mode, Term
 from h4hc.errors import CostModelError
-from h4hc.target_file import Quantity, at_clock, whole
+from h4hc.quantity import Quantity, at_clock, whole
 from h4hc.units import ceil_div
 from h4hc.workload import Op, OpKind, VectorParams, Workload
 from targets.ethos_u.blocks import choose_blocks

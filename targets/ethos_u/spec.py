@@ -9,7 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from h4hc.costtypes import Capacity, Cost, Mode, RidgePoint, Rule, Violation
-from h4hc.target_file import Quantity, Schema, Shared, Sourced, quantities, unit, validated
+from h4hc.quantity import Quantity, Schema, Sourced, quantities, unit, validated
+from h4hc.system_spec import Shared
 from h4hc.workload import Op, Workload
 from targets.ethos_u import cost as cost_model
 from targets.ethos_u.cycles import Port

@@ -11,8 +11,9 @@ import pytest
 from h4hc.errors import ExitCode, TargetError, UserError
 from h4hc.quantity import Quantity, quantities
 from h4hc.system import System
-from h4hc.target_file import describe, list_targets, load_system, support_table
+from h4hc.target_file import list_targets, load_system
 from h4hc.target_overrides import settable
+from h4hc.target_show import describe, support_table
 from h4hc.workload import OpKind
 from tests.targets.vela_layers import fc_workload
 

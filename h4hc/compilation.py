@@ -1,0 +1,69 @@
+"""Compilation: what one run was asked for and the boxes it made, in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from h4hc.assignment import Assignment, Objective
+from h4hc.cost import CostTable
+from h4hc.diagnostics import Diagnostic
+from h4hc.pipeline import PipelineRun
+from h4hc.schedule import Schedule
+from h4hc.system import System
+from h4hc.workload import Workload
+
+if TYPE_CHECKING:
+    from h4hc.load import LoadedModel
+    from h4hc.planning.baselines import Baseline
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """What to compile for and how; the spellings are those of the command line.
+
+    sets: `cim.macros=8`; pins, forbids: `NODE=DEVICE`; input_shapes: `x=1,3,224,224`; fix_dims: `batch=1`;
+    passes: a named list or a pass list; limits: `model-bytes=64M`; gap is relative, time_limit_s is wall time.
+    """
+
+    target: str
+    sets: tuple[str, ...] = ()
+    objective: Objective = Objective.LATENCY
+    pins: tuple[str, ...] = ()
+    forbids: tuple[str, ...] = ()
+    gap: float = 0.0
+    time_limit_s: float = 60.0
+    precision: Literal["auto-int8", "stored"] = "auto-int8"
+    input_shapes: tuple[str, ...] = ()
+    fix_dims: tuple[str, ...] = ()
+    passes: str = "default"
+    limits: tuple[str, ...] = ()
+
+
+@dataclass
+class Compilation:
+    """The boxes of one run, in the order they were made; those after a stop are None.
+
+    seconds: wall time by stage, for the log: no file of an output folder holds it.
+    """
+
+    options: CompileOptions
+    loaded: LoadedModel
+    run: PipelineRun | None = None
+    workload: Workload | None = None
+    system: System | None = None
+    table: CostTable | None = None
+    assignment: Assignment | None = None
+    baselines: tuple[Baseline, ...] = ()
+    schedule: Schedule | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        """Remarks of all stages, in order, each once."""
+        found = [
+            *self.loaded.diagnostics,
+            *(self.run.diagnostics if self.run else ()),
+            *(self.workload.diagnostics if self.workload else ()),
+        ]
+        return tuple(dict.fromkeys(found))
