@@ -32,9 +32,9 @@ PASSES: dict[str, str] = {
 PIPELINES = "passes.pipelines:PIPELINES"  # name -> pipeline text
 
 TARGET_FAMILIES: dict[str, str] = {
-    "cim": "targets.cim.spec:load_device",
-    "cortex_m": "targets.cortex_m.spec:load_device",
-    "ethos_u": "targets.ethos_u.spec:load_device",
+    "cim": "targets.cim.device:load_device",
+    "cortex_m": "targets.cortex_m.device:load_device",
+    "ethos_u": "targets.ethos_u.device:load_device",
 }
 
 ZOO = "h4hc.zoo.models:MODELS"  # name -> ZooModel

@@ -11,17 +11,13 @@ With K weights an output, N outputs, P positions, m macros (targets.cim.geometry
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from h4hc.costtypes import Bound, Cost, Mode, Term
 from h4hc.errors import CostModelError
 from h4hc.quantity import Quantity, whole
 from h4hc.units import PS_PER_S, ceil_div
 from h4hc.workload import Op, OpKind
 from targets.cim.geometry import Layer, layer, outputs_of, words, words_total
-
-if TYPE_CHECKING:
-    from targets.cim.spec import CimSpec
+from targets.cim.spec import CimSpec
 
 PS_PER_NS = 1000
 

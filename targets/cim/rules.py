@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from h4hc.costtypes import Mode, Rule, Violation
 from h4hc.units import format_bytes
 from h4hc.workload import Op, OpKind, Workload
 from targets.cim.geometry import layer, outputs_of, words
-
-if TYPE_CHECKING:
-    from targets.cim.spec import CimSpec
+from targets.cim.spec import CimSpec
 
 WEIGHT_KINDS = frozenset({OpKind.CONV, OpKind.DEPTHWISE, OpKind.GROUPED_CONV, OpKind.FULLY_CONNECTED})
 LEGAL_KINDS = WEIGHT_KINDS | {OpKind.VIEW}

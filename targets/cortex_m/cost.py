@@ -9,8 +9,6 @@ energy = core energy per cycle * busy cycles + memory energy per byte. Rates and
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from h4hc.costtypes import ZERO, Bound, Cost, Mode, Term
 from h4hc.errors import CostModelError
 from h4hc.quantity import Quantity, at_clock, whole
@@ -26,9 +24,7 @@ from h4hc.workload import (
     ResizeParams,
     VectorParams,
 )
-
-if TYPE_CHECKING:
-    from targets.cortex_m.spec import CortexMSpec, TypeRates
+from targets.cortex_m.spec import CortexMSpec, TypeRates
 
 Bounds = tuple[float, float, float]
 

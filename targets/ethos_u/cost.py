@@ -12,7 +12,6 @@ energy = MACs + busy cycles + bytes of each memory.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from h4hc.costtypes import ZERO, Bound, Cost, Interval, Mode, Term
 from h4hc.errors import CostModelError
@@ -22,10 +21,8 @@ from h4hc.workload import Op, OpKind, VectorParams, Workload
 from targets.ethos_u.blocks import choose_blocks
 from targets.ethos_u.cycles import pass_cost
 from targets.ethos_u.mapping import INT32, passes
+from targets.ethos_u.spec import EthosUSpec
 from targets.ethos_u.work import Work
-
-if TYPE_CHECKING:
-    from targets.ethos_u.spec import EthosUSpec
 
 MODEL = "ethos_u.vela52"
 

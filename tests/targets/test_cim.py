@@ -13,7 +13,8 @@ from h4hc.costtypes import Bound, Mode
 from h4hc.errors import TargetError
 from h4hc.target_file import load_system
 from h4hc.workload import ConvParams, FullyConnectedParams, Op, OpKind, Workload
-from targets.cim.spec import Cim, CimSpec
+from targets.cim.device import Cim
+from targets.cim.spec import CimSpec
 from tests.targets import samples
 from tests.targets.vela_layers import conv_workload, fc_workload
 

@@ -13,8 +13,8 @@ from h4hc.target_file import load_system
 from h4hc.units import PS_PER_S
 from targets.ethos_u.blocks import choose_blocks
 from targets.ethos_u.cycles import Port, pass_cost
+from targets.ethos_u.device import EthosU
 from targets.ethos_u.mapping import passes
-from targets.ethos_u.spec import EthosU
 from tests.targets.vela_layers import Row, rows, workload_of
 
 CLOCK_HZ = 500_000_000

@@ -70,7 +70,8 @@ def one_op(
         output_bytes=prod(out_shape) * width,
         activation=activation,
     )
-    tensors = (*(tensor(n, in_shape) for n in names), tensor("y", out_shape))
+    constants = (Tensor("w", (weights,), "int8", "int8", weights, Layout.ROW_MAJOR),) if weights else ()
+    tensors = (*(tensor(n, in_shape) for n in names), *constants, tensor("y", out_shape))
     return Workload("one", "as stored", (op,), tensors, names, ("y",))
 
 
