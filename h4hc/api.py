@@ -63,6 +63,7 @@ def _plan(
     done: Compilation, system: System, stop_after: str | None, timed: Callable[[str, Callable[[], Any]], Any]
 ) -> None:
     """The stages on the Workload."""
+    from h4hc.live_memory import sram_remark
     from h4hc.lower import lower
     from h4hc.partition import PartitionOptions, partition
     from h4hc.plan_check import check_plan
@@ -79,7 +80,8 @@ def _plan(
     result = timed("partition", lambda: partition(workload, table, wish))
     done.assignment, done.baselines = result.assignment, result.baselines
     plan = done.schedule = timed("schedule", lambda: schedule(workload, result.assignment, table))
-    faults = timed("check", lambda: check_plan(workload, table, result.assignment, plan))
+    done.plan_diagnostics = sram_remark(workload, result.assignment, system)
+    faults = timed("check", lambda: check_plan(workload, table, result.assignment, plan, options.pins, options.forbids))
     if faults:
         raise PlanError.of(
             tuple(

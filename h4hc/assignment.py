@@ -24,7 +24,6 @@ class Status(StrEnum):
     OPTIMAL = "proved optimal"
     WITHIN_GAP = "proved within gap"
     FEASIBLE = "feasible, bound not closed"
-    HEURISTIC = "heuristic, no bound"
 
 
 @dataclass(frozen=True)

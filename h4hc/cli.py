@@ -114,10 +114,9 @@ def run(arguments: Sequence[str]) -> int:
         return console.exit_code
     except OSError as error:  # the result could not be printed
         _silence_stdout()
-        if console.exit_code == ExitCode.OK:
-            console.as_json = False
-            _os_error(error, console)
-        return console.exit_code
+        code, console.as_json = console.exit_code, False  # stderr is what is left to speak on
+        _os_error(error, console)
+        return code or console.exit_code
 
 
 def _prepare_streams() -> None:

@@ -56,6 +56,7 @@ class Compilation:
     assignment: Assignment | None = None
     baselines: tuple[Baseline, ...] = ()
     schedule: Schedule | None = None
+    plan_diagnostics: tuple[Diagnostic, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -65,5 +66,6 @@ class Compilation:
             *self.loaded.diagnostics,
             *(self.run.diagnostics if self.run else ()),
             *(self.workload.diagnostics if self.workload else ()),
+            *self.plan_diagnostics,
         ]
         return tuple(dict.fromkeys(found))

@@ -69,12 +69,25 @@ class Port:
 
 
 @dataclass(frozen=True)
+class Border:
+    """What the host does once with a model input before anything reads it, or with an output at the end."""
+
+    tensor: str
+    steps: tuple[MoveStep, ...]
+
+
+@dataclass(frozen=True)
 class CostTable:
-    """Everything the partitioner needs, and nothing else. Rows follow the workload's execution order."""
+    """Everything the partitioner needs, and nothing else. Rows follow the workload's execution order.
+
+    arrivals, departures: the model's borders, the same in every plan.
+    """
 
     system: str
     rows: tuple[OpRow, ...]
     ports: tuple[Port, ...]
+    arrivals: tuple[Border, ...]
+    departures: tuple[Border, ...]
     switches: tuple[Switch, ...]
     capacities: tuple[Capacity, ...]
 
@@ -167,11 +180,17 @@ def device_rejection(op: Op, device: DeviceModel, workload: Workload) -> Rejecti
 def _with_leakage(cost: Cost, system: System) -> Cost:
     leak = system.leakage_energy(cost.latency)
     term = Term("leakage", "serial", Interval(0, 0, 0), leak, "all devices")
-    return replace(cost, energy=cost.energy + leak, terms=(*cost.terms, term))
+    marks = _with_leakage_marks(cost.marks, system)
+    return replace(cost, energy=cost.energy + leak, terms=(*cost.terms, term), marks=marks)
 
 
 def _leaky_move(step: MoveStep, system: System) -> MoveStep:
-    return replace(step, energy=step.energy + system.leakage_energy(step.latency))
+    energy = step.energy + system.leakage_energy(step.latency)
+    return replace(step, energy=energy, marks=_with_leakage_marks(step.marks, system))
+
+
+def _with_leakage_marks(marks: tuple[str, ...], system: System) -> tuple[str, ...]:
+    return tuple(sorted({*marks, *(mark for device in system.devices for mark in device.leakage_marks())}))
 
 
 def _ports(workload: Workload, system: System) -> tuple[Port, ...]:
@@ -183,7 +202,8 @@ def _ports(workload: Workload, system: System) -> tuple[Port, ...]:
             if op.id not in consumers:
                 consumers.append(op.id)
     for name in workload.outputs:
-        wanted[name, Layout.ROW_MAJOR, True] = [MODEL_OUTPUT]
+        if name not in workload.inputs:  # an input handed on is where it belongs already
+            wanted[name, Layout.ROW_MAJOR, True] = [MODEL_OUTPUT]
     known: Moves = {}
     return tuple(
         _port(name, layout, tuple(consumers), workload, system, known)
@@ -201,14 +221,13 @@ def _port(
     producer = workload.producer.get(name, MODEL_INPUT)
     sources = (HOST,) if producer == MODEL_INPUT else system.device_names
     is_output = consumers == (MODEL_OUTPUT,)
-    border: Literal["", "input", "output"] = "output" if is_output else "input" if producer == MODEL_INPUT else ""
-    key = (replace(tensor, name=""), layout, border)
+    key = (replace(tensor, name=""), layout, sources, is_output)
     if key not in known:
         known[key] = tuple(
             Move(src, dst, tuple(_leaky_move(s, system) for s in steps))
             for src in sources
             for dst in ((HOST,) if is_output else system.device_names)
-            for steps in [system.interconnect.moves(tensor, src, dst, tensor.layout, layout, border)]
+            for steps in [system.interconnect.moves(tensor, src, dst, tensor.layout, layout)]
         )
     return Port(name, layout, producer, consumers, known[key])
 
@@ -237,8 +256,28 @@ def cost_table(workload: Workload, system: System) -> CostTable:
     switches = []
     for name in system.device_names:
         switch = system.interconnect.switch(name)
-        switches.append(replace(switch, energy=switch.energy + system.leakage_energy(switch.latency)))
-    return CostTable(system.name, rows, _ports(workload, system), tuple(switches), system.capacities())
+        energy = switch.energy + system.leakage_energy(switch.latency)
+        marks = _with_leakage_marks(switch.marks, system) if name != HOST else switch.marks
+        switches.append(replace(switch, energy=energy, marks=marks))
+    arrivals = _borders(workload, system, workload.inputs, "quantize")
+    departures = _borders(workload, system, workload.outputs, "dequantize")
+    ports = _ports(workload, system)
+    return CostTable(system.name, rows, ports, arrivals, departures, tuple(switches), system.capacities())
+
+
+def _borders(
+    workload: Workload, system: System, names: tuple[str, ...], direction: Literal["quantize", "dequantize"]
+) -> tuple[Border, ...]:
+    """Conversions of the model's own tensors; an input that no operator reads, or is only handed on, needs none."""
+    inner = {name for op in workload.ops for name in (*op.inputs, *op.outputs)} - (
+        set(workload.inputs) if direction == "dequantize" else set()
+    )
+    found = []
+    for name in dict.fromkeys(names):
+        steps = system.interconnect.border(workload.tensor[name], direction) if name in inner else ()
+        if steps:
+            found.append(Border(name, tuple(_leaky_move(s, system) for s in steps)))
+    return tuple(found)
 
 
 @functools.cache

@@ -202,4 +202,6 @@ class DeviceModel(Protocol):
     def ridge_points(self) -> tuple[RidgePoint, ...]: ...
     def capacity(self) -> Capacity: ...
     def leakage_w(self) -> tuple[float, float, float]: ...  # low, nominal, high, while the system is awake
+    def leakage_marks(self) -> tuple[str, ...]: ...  # evidence marks of leakage_w, sorted
+    def weights_in_sram(self) -> bool: ...  # whether the weights of its operators lie in the shared SRAM
     def summary(self) -> tuple[tuple[str, str], ...]: ...  # (name, value with unit and mark) for `targets show`

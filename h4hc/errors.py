@@ -171,13 +171,6 @@ class LimitError(H4hcError):
     exit_code = ExitCode.LIMIT
 
 
-class ToolMissingError(H4hcError):
-    """An optional tool that this step needs is not installed."""
-
-    code = "H4EA00"
-    exit_code = ExitCode.TOOL_MISSING
-
-
 class IntegrityError(H4hcError):
     """An output folder does not match its own manifest or schema."""
 

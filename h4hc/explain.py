@@ -34,6 +34,9 @@ def find_nodes(report: Json, name: str) -> list[str]:
         return [name]
     found = [n for n in names if fnmatch.fnmatchcase(n, name)] or [n for n in names if name and name in n]
     ops = _ops_by_name(report)
+    own = [n for n in found if n in ops and ops[n]["id"] == n]
+    if own:  # operators called so; nodes that are only a part of others would drown them
+        return own
     once: dict[str, str] = {}  # several nodes of one operator have one answer
     for n in found:
         once.setdefault(ops[n]["id"] if n in ops else f"dropped {n}", n)

@@ -44,21 +44,11 @@ class SharedMemoryInterconnect:
         marks = _marks(spec.latency, spec.energy)
         return Switch(device, whole(spec.latency.times(PS_PER_US)), whole(spec.energy.times(1)), marks)
 
-    def moves(
-        self, tensor: Tensor, src: str, dst: str, have: Layout, want: Layout, border: Literal["", "input", "output"]
-    ) -> tuple[MoveStep, ...]:
-        """Steps that bring `tensor` from `src` in order `have` to `dst` in order `want`.
-
-        At an input border the host first quantises what is stored in another type than it is planned in; at an
-        output border it dequantises last. Steps are in the order of execution.
-        """
+    def moves(self, tensor: Tensor, src: str, dst: str, have: Layout, want: Layout) -> tuple[MoveStep, ...]:
+        """Steps that bring `tensor` from `src` in order `have` to `dst` in order `want`, in the order of execution."""
         if tensor.size_bytes == 0:
             return ()
-        converts = border != "" and tensor.stored_dtype != tensor.dtype
-        steps: list[MoveStep] = []
-        if converts and border == "input":
-            steps.append(self._convert(tensor, "quantize"))
-        steps += self._copies(tensor, src, dst)
+        steps = self._copies(tensor, src, dst)
         engine = self._layout_engine(tensor, src, dst) if _orders_differ(tensor, have, want) else ""
         if engine:
             steps += self._cache(tensor, src, engine)
@@ -66,9 +56,13 @@ class SharedMemoryInterconnect:
             steps += self._cache(tensor, engine, dst)
         else:
             steps += self._cache(tensor, src, dst)
-        if converts and border == "output":
-            steps.append(self._convert(tensor, "dequantize"))
         return tuple(steps)
+
+    def border(self, tensor: Tensor, direction: Literal["quantize", "dequantize"]) -> tuple[MoveStep, ...]:
+        """The host's conversion of a model input or output that is stored in another type than it is planned in."""
+        if tensor.size_bytes == 0 or tensor.stored_dtype == tensor.dtype:
+            return ()
+        return (self._convert(tensor, direction),)
 
     def summary(self) -> tuple[tuple[str, str], ...]:
         """Names and values for `targets show`."""

@@ -147,10 +147,17 @@ def _exchange_atomically(one: Path, other: Path) -> bool:
     raise OSError(code, os.strerror(code), os.fspath(other))
 
 
-def check_output(out: str | os.PathLike[str], *, force: bool = False) -> None:
-    """Raise UserError now, before the work, for a folder that could not be written or replaced at the end."""
+def check_output(out: str | os.PathLike[str], *, force: bool = False, keep: tuple[Path, ...] = ()) -> None:
+    """Raise UserError now, before the work, for a folder that could not be written or replaced at the end.
+
+    keep: files that the run reads, which must not be lost with a folder that is replaced.
+    """
     place = Path(os.path.realpath(out))
     _check_place(place, os.fspath(out))
+    lost = [path for path in keep if place in Path(os.path.realpath(path)).parents]
+    if lost:
+        why = "replacing the folder would delete what it is made from"
+        raise UserError(f"{out} holds {lost[0]}", (str(lost[0]),), why, "name another folder: -o out")
     _check_replaceable(place, os.fspath(out), force)
 
 

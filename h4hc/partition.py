@@ -76,6 +76,7 @@ class _Search:
         self.exact: PlanProgram | None = None
         self.baselines = baselines(costs, allowed, VALUE[options.objective])
         self.stopped = SolveStatus.OPTIMAL
+        self.gap = options.gap
 
     def minimise(self, weights: Weights) -> _Point:
         """Best plan for weighted latency and energy, with its bound."""
@@ -109,7 +110,7 @@ class _Search:
         The solver's plan is polished by single moves; one that a limit stopped competes with the polished `start`.
         """
         left = max(MIN_SOLVE_S, self.deadline - time.monotonic())
-        solution = program.solve(weights, scale, gap=self.options.gap, time_limit_s=left)
+        solution = program.solve(weights, scale, gap=self.gap, time_limit_s=left)
         self.stopped = solution.status
         if solution.status is SolveStatus.INFEASIBLE:
             return None
@@ -139,6 +140,10 @@ def partition(workload: Workload, table: CostTable, options: PartitionOptions) -
     """
     costs = PlanCosts(table)
     allowed = allowed_modes(workload, table, options.pins, options.forbids)
+    if not workload.ops:  # the model hands its inputs on: there is one plan
+        pair = costs.total(())
+        nothing = _Point((), {}, pair, Weights(0, 0), 0.0)
+        return Partitioning(_assignment(costs, nothing, float(VALUE[options.objective](pair)), options), ())
     search = _Search(costs, allowed, options)
     if options.objective is Objective.EDP:
         point, bound = _minimise_edp(search)
@@ -175,6 +180,7 @@ def _minimise_edp(search: _Search) -> tuple[_Point, float]:
     supporting lines meet; the product is quasi-concave, so its minimum there is at a vertex, and a corner no
     better than the incumbent closes the interval.
     """
+    search.gap = 1 - math.sqrt(1 - search.options.gap)  # both ends within it: their product within the gap asked for
     left, right = search.minimise(Weights(1, 0)), search.minimise(Weights(0, 1))
     best = min(left, right, *search.baseline_points(), key=lambda p: _edp(p.pair))
     open_intervals = [(left, right)]
@@ -192,9 +198,8 @@ def _minimise_edp(search: _Search) -> tuple[_Point, float]:
             continue
         middle = search.minimise(weights)
         best = min(best, middle, key=lambda p: _edp(p.pair))
-        on_line = weights.of(middle.pair) >= weights.of(first.pair)
-        if on_line:  # no plan lies below the segment: its ends bound the product
-            closed_bound = min(closed_bound, _segment_bound(first, second, middle))
+        if weights.of(middle.pair) >= weights.of(first.pair):  # no plan found below the segment: close both halves
+            closed_bound = min(closed_bound, _corner(first, middle), _corner(middle, second))
             continue
         open_intervals += [(first, middle), (middle, second)]
     return best, min(float(_edp(best.pair)), closed_bound)
@@ -214,12 +219,6 @@ def _corner(first: _Point, second: _Point) -> float:
     return max(0.0, latency) * max(0.0, energy)
 
 
-def _segment_bound(first: _Point, second: _Point, middle: _Point) -> float:
-    """Least product on the segment between two points, lowered by what the middle solve left unproved."""
-    slack = middle.bound / middle.weights.of(middle.pair) if middle.weights.of(middle.pair) else 1.0
-    return min(_edp(first.pair), _edp(second.pair)) * min(1.0, slack) ** 2
-
-
 def _overflow(costs: PlanCosts, allowed: Allowed, options: PartitionOptions) -> InfeasibleError:
     """Explain why no plan fits: only a weight store can be the reason, through operators with nowhere else to go."""
     problems = []
@@ -230,7 +229,9 @@ def _overflow(costs: PlanCosts, allowed: Allowed, options: PartitionOptions) -> 
         bound_here = _captives(costs, allowed, device)
         if bound_here:
             problems.append(_overflow_problem(costs, cap, bound_here, options))
-    return InfeasibleError.of(tuple(problems) or (Problem("no plan meets all demands"),))
+    if not problems:
+        raise PlanError("the solver found no plan, and no weight store explains it", hint="this is a bug of h4hc")
+    return InfeasibleError.of(tuple(problems))
 
 
 def _captives(costs: PlanCosts, allowed: Allowed, device: str) -> list[tuple[int, int]]:
@@ -249,7 +250,8 @@ def _overflow_problem(
     demand, supply = sum(size for size, _ in captives), cap.units * cap.unit_bytes
     names = tuple(costs.ids[at] for _, at in captives)
     need = -(-demand // cap.unit_bytes)
-    levers = [f"--set {cap.device}.macros={need}" if need > cap.units else "larger macros (shares do not pack)"]
+    more = f"--set {cap.device}.macros={max(need, cap.units + 1)} or more (shares are rounded up in each macro)"
+    levers = [more, f"a larger {cap.device}.bank_bits"]
     if options.pins or options.forbids:
         levers.append("drop a --pin or --forbid of the operators named")
     return Problem(

@@ -1,11 +1,12 @@
 """check_plan: is this assignment a legal plan, and does it cost what it says? Written apart from the solver.
 
-Shares no code with partition.py, plan_program.py, plan_cost.py or packing.py: it walks the table itself.
+Shares no code with partition.py or planning/: it walks the table, and reads pins and forbids, by itself.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from h4hc.assignment import Assignment, Status
 from h4hc.cost import CostTable
@@ -22,19 +23,28 @@ class Fault:
     detail: str
 
 
-def check_plan(workload: Workload, table: CostTable, assignment: Assignment, plan: Schedule) -> tuple[Fault, ...]:
+def check_plan(
+    workload: Workload,
+    table: CostTable,
+    assignment: Assignment,
+    plan: Schedule,
+    pins: tuple[str, ...] = (),
+    forbids: tuple[str, ...] = (),
+) -> tuple[Fault, ...]:
     """Every fault of a plan; empty for a good one.
 
-    Rules: coverage (each operator once, in order), order (every input made before it is read), legality (the
-    mode is in the table), units (as many distinct ones as the mode uses), capacity (no unit over its bytes),
-    convexity (the partitions form no cycle), totals (recomputed from the table, and summed over the steps),
-    proof (bound <= value, and equal where optimality is claimed).
+    Rules: coverage (each operator once, in order, one step each on its device), order (every input made before it
+    is read), legality (the mode is in the table), demands (pins and forbids), units (as many distinct ones as the
+    mode uses), capacity (no unit over its bytes), convexity (the partitions form no cycle), totals (recomputed from
+    the table, and summed over the steps), proof (bound <= value, and equal where optimality is claimed).
     """
     faults = [*_coverage(workload, table, assignment), *_order(workload)]
     if faults:
         return tuple(faults)
     return (
         *_legality(table, assignment),
+        *_demands(workload, assignment, pins, forbids),
+        *_steps(assignment, plan),
         *_capacity(table, assignment),
         *_convexity(workload, plan),
         *_totals(table, assignment, plan),
@@ -70,6 +80,30 @@ def _legality(table: CostTable, assignment: Assignment) -> list[Fault]:
         if placement.mode not in legal:
             faults.append(Fault("legality", (placement.op,), f"mode {placement.mode.name} is not legal"))
     return faults
+
+
+def _demands(
+    workload: Workload, assignment: Assignment, pins: tuple[str, ...], forbids: tuple[str, ...]
+) -> list[Fault]:
+    faults = []
+    for demand, must in (*((pin, True) for pin in pins), *((forbid, False) for forbid in forbids)):
+        left, _, device = demand.rpartition("=")
+        for op in workload.ops:
+            mode = assignment.mode[op.id]
+            meant = any(n == left or fnmatchcase(n, left) for n in (op.id, op.kind, *op.origin, *op.op_types))
+            if meant and (device in (mode.device, mode.name)) != must:
+                faults.append(Fault("demands", (op.id,), f"runs on {mode.name} against {demand!r}"))
+    return faults
+
+
+def _steps(assignment: Assignment, plan: Schedule) -> list[Fault]:
+    """The op steps are the operators in order, each on its device; so are the partitions."""
+    expected = [(p.op, p.mode.device) for p in assignment.placements]
+    if [(s.subject, s.device) for s in plan.steps if s.kind == "op"] != expected:
+        return [Fault("coverage", (), "the steps are not the operators in order on their devices")]
+    if sorted((op, part.device) for part in plan.partitions for op in part.ops) != sorted(expected):
+        return [Fault("coverage", (), "a partition holds an operator of another device")]
+    return []
 
 
 def _capacity(table: CostTable, assignment: Assignment) -> list[Fault]:
@@ -141,6 +175,9 @@ def _totals(table: CostTable, assignment: Assignment, plan: Schedule) -> list[Fa
                 if (move.src, move.dst) == (source, target):
                     latency += sum(s.latency.nominal for s in move.steps)
                     energy += sum(s.energy.nominal for s in move.steps)
+    for border in (*table.arrivals, *table.departures):
+        latency += sum(s.latency.nominal for s in border.steps)
+        energy += sum(s.energy.nominal for s in border.steps)
     faults = []
     claimed = (assignment.latency_ps, assignment.energy_pj)
     if claimed != (latency, energy):

@@ -19,6 +19,30 @@ from h4hc.units import PS_PER_S
 
 Mark = Literal["measured", "vendor", "published", "derived", "guess", "user"]
 
+# (least value where zero is out of range, greatest value) by unit. Wider than any hardware these models speak of, and
+# narrow enough that no cost overflows, divides by nothing, or leaves the range in which the solver is exact.
+RANGES: dict[str, tuple[float, float]] = {
+    "B": (1, 65536),
+    "B/cycle": (1e-3, 1e4),
+    "B/element": (1e-3, 1e4),
+    "B/s": (1e4, 1e13),
+    "MAC/cycle": (1e-4, 1e6),
+    "W": (1e-12, 100),
+    "cycle": (1e-3, 1e7),
+    "cycle/element": (1e-6, 1e5),
+    "ns": (1e-3, 1e7),
+    "ns/line": (1e-3, 1e5),
+    "pJ": (1e-3, 1e10),
+    "pJ/B": (1e-6, 1e5),
+    "pJ/MAC": (1e-6, 1e4),
+    "pJ/bit": (1e-6, 1e4),
+    "pJ/cycle": (1e-6, 1e6),
+    "pJ/line": (1e-6, 1e6),
+    "pJ/output": (1e-6, 1e5),
+    "ratio": (1e-3, 1e3),
+    "us": (1e-3, 1e6),
+}
+
 
 class Schema(BaseModel):
     """Base of everything read from a target file: frozen, strict types, unknown keys refused."""
@@ -69,14 +93,22 @@ class Quantity(Schema):
         return f"{self.value:g} {self.unit}{span} {self.mark}"
 
 
-def unit(expected: str, positive: bool = False) -> AfterValidator:
-    """Annotation for a field: the unit it must be given in, and whether zero is out of range (rates)."""
+def unit(expected: str, positive: bool = False, counted: bool = False) -> AfterValidator:
+    """Annotation for a field: the unit it must be given in, and with it the range (`RANGES`).
+
+    positive: zero is out of range (rates). counted: only whole numbers.
+    """
+    least, most = RANGES[expected]
 
     def check(quantity: Quantity) -> Quantity:
         if quantity.unit != expected:
             raise ValueError(f"unit must be {expected!r}, got {quantity.unit!r}")
-        if positive and quantity.low <= 0:
-            raise ValueError(f"low must be above zero, got {quantity.low:g} {quantity.unit}")
+        if positive and quantity.low < least:
+            raise ValueError(f"must be at least {least:g} {expected}, got {quantity.low:g}")
+        if quantity.high > most:
+            raise ValueError(f"must be at most {most:g} {expected}, got {quantity.high:g}")
+        if counted and not all(x.is_integer() for x in (quantity.low, quantity.value, quantity.high)):
+            raise ValueError(f"must be a whole number of {expected}, got {quantity.value:g}")
         return quantity
 
     return AfterValidator(check)

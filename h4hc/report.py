@@ -300,6 +300,9 @@ def _assumptions(workload: Workload, table: CostTable, assignment: Assignment) -
         )
     if any(sum(units) for units in used_bytes(table, assignment).values()):
         said.append("resident weights are in place before the inference: loading them once is not in the totals")
-    if any(not t.exact for t in workload.tensors):
-        said.append("some shapes depend on data: their sizes are upper bounds")
+    codes = {d.code for d in workload.diagnostics}
+    if "H4W111" in codes:
+        said.append("some shapes depend on data: the sizes named in H4W111 are upper bounds")
+    if "H4W112" in codes:
+        said.append("some shapes depend on data: the sizes named in H4W112 are estimates, no bound is known")
     return said

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from h4hc.assignment import Assignment
-from h4hc.cost import MODEL_INPUT, MODEL_OUTPUT, CostTable, Port
+from h4hc.cost import MODEL_INPUT, MODEL_OUTPUT, Border, CostTable, Port
 from h4hc.costtypes import ZERO, Interval
-from h4hc.system import HOST
+from h4hc.system import HOST, MoveStep
 from h4hc.workload import Workload
 
 StepKind = Literal["op", "switch", "transfer", "cache", "layout", "quantize", "dequantize"]
@@ -112,10 +112,10 @@ class _Clock:
 def schedule(workload: Workload, assignment: Assignment, table: CostTable) -> Schedule:
     """Lay the plan out in time.
 
-    Before an operator: the switch, if its device differs from the one before (a model starts and ends on the
-    host, which costs no switch); then the moves of each of its inputs that its device has not seen yet in that
-    layout; then the operator. At the end the model's outputs go to the host. Totals equal the objective's
-    latency and energy of the assignment exactly.
+    First the model's inputs are converted, once. Before an operator come the moves of each of its inputs that its
+    device has not seen yet in that layout, and the switch, if its device differs from the one before (a model
+    starts and ends on the host, which costs no switch); then the operator. At the end the model's outputs go to
+    the host and are converted. Totals equal the objective's latency and energy of the assignment exactly.
     """
     parts = partitions(workload, assignment)
     part_of = {op: p.id for p in parts for op in p.ops}
@@ -129,30 +129,42 @@ def schedule(workload: Workload, assignment: Assignment, table: CostTable) -> Sc
     here: set[tuple[str, str, str]] = set()  # (tensor, layout, device) already brought there
     current = HOST
 
-    def bring(port: Port, device: str, partition: str, origin: tuple[str, ...]) -> None:
+    def due(port: Port, device: str) -> list[tuple[MoveStep, Port]]:
         key = (port.tensor, f"{port.layout}{port.consumers == (MODEL_OUTPUT,)}", device)
         if key in here:
-            return
+            return []
         here.add(key)
         source = HOST if port.producer == MODEL_INPUT else device_of[port.producer]
-        where = origin_of.get(port.producer, origin)
-        for s in port.move(source, device).steps:
-            clock.add(s.kind, s.engine, port.tensor, partition, where, s.size_bytes, s.latency, s.energy)
+        return [(step, port) for step in port.move(source, device).steps]
 
+    def bring(moves: list[tuple[MoveStep, Port]], partition: str, reader: tuple[str, ...]) -> None:
+        for step, port in moves:
+            where = origin_of.get(port.producer, reader)
+            clock.add(step.kind, step.engine, port.tensor, partition, where, step.size_bytes, step.latency, step.energy)
+
+    def cross(border: Border) -> None:
+        for s in border.steps:
+            clock.add(s.kind, s.engine, border.tensor, "", (), s.size_bytes, s.latency, s.energy)
+
+    for border in table.arrivals:
+        cross(border)
     for op in workload.ops:
-        mode = assignment.mode[op.id]
-        if mode.device != current:
-            current = mode.device
-            if current != HOST:
-                switch = table.switch(current)
-                clock.add("switch", current, current, part_of[op.id], op.origin, 0, switch.latency, switch.energy)
-        for port in ports.get(op.id, ()):
-            bring(port, mode.device, part_of[op.id], op.origin)
-        cost = table.row[op.id].cost(mode)
+        device, part = device_of[op.id], part_of[op.id]
+        moves = [move for port in ports.get(op.id, ()) for move in due(port, device)]
+        if device not in (current, HOST):  # the host prepares, then starts the device, which does its own share
+            bring([m for m in moves if m[0].engine != device], part, op.origin)
+            switch = table.switch(device)
+            clock.add("switch", device, device, part, op.origin, 0, switch.latency, switch.energy)
+            moves = [m for m in moves if m[0].engine == device]
+        current = device
+        bring(moves, part, op.origin)
+        cost = table.row[op.id].cost(assignment.mode[op.id])
         moved = op.input_bytes + op.weight_bytes + op.output_bytes
-        clock.add("op", mode.device, op.id, part_of[op.id], op.origin, moved, cost.latency, cost.energy)
+        clock.add("op", device, op.id, part, op.origin, moved, cost.latency, cost.energy)
     for port in ports.get(MODEL_OUTPUT, ()):
-        bring(port, HOST, "", ())
+        bring(due(port, HOST), "", ())
+    for border in table.departures:
+        cross(border)
     return Schedule(tuple(clock.steps), parts)
 
 

@@ -46,20 +46,20 @@ class Interconnect(Protocol):
     """Costs between devices, from the system's file."""
 
     def switch(self, device: str) -> Switch: ...
-    def moves(
-        self, tensor: Tensor, src: str, dst: str, have: Layout, want: Layout, border: Literal["", "input", "output"]
-    ) -> tuple[MoveStep, ...]: ...
+    def moves(self, tensor: Tensor, src: str, dst: str, have: Layout, want: Layout) -> tuple[MoveStep, ...]: ...
+    def border(self, tensor: Tensor, direction: Literal["quantize", "dequantize"]) -> tuple[MoveStep, ...]: ...
 
 
 @dataclass(frozen=True)
 class System:
-    """name and sha256 identify the target; devices sorted by name, `host` among them."""
+    """name and sha256 identify the target; devices sorted by name, `host` among them; sram_bytes: for all tensors."""
 
     name: str
     title: str
     sha256: str
     devices: tuple[DeviceModel, ...]
     interconnect: Interconnect
+    sram_bytes: int
     overrides: tuple[tuple[str, str], ...] = ()
 
     def device(self, name: str) -> DeviceModel:

@@ -13,12 +13,14 @@ from h4hc.quantity import Quantity, Schema, Sourced, unit
 
 PJ_PER_BYTE = unit("pJ/B")
 BYTES_PER_S = unit("B/s", positive=True)
+MOST_SRAM_BYTES = 2**40
+MOST_LINE_BYTES = 4096
 
 
 class Sram(Schema):
     """On-chip SRAM that all devices reach. size_bytes is what tensors may use."""
 
-    size_bytes: Annotated[int, Field(gt=0)]
+    size_bytes: Annotated[int, Field(gt=0, le=MOST_SRAM_BYTES)]
     read_energy: Annotated[Quantity, PJ_PER_BYTE]
     write_energy: Annotated[Quantity, PJ_PER_BYTE]
 
@@ -48,7 +50,7 @@ class Shared(Schema):
 class Cache(Schema):
     """Maintenance of the host's data cache: one operation a line, once a direction."""
 
-    line_bytes: Annotated[int, Field(gt=0)]
+    line_bytes: Annotated[int, Field(gt=0, le=MOST_LINE_BYTES)]
     clean_per_line: Annotated[Quantity, unit("ns/line")]
     invalidate_per_line: Annotated[Quantity, unit("ns/line")]
     call: Annotated[Quantity, unit("ns")]

@@ -150,7 +150,9 @@ def load_system(target: str, sets: tuple[str, ...] = ()) -> System:
     devices_data = data.pop("devices", {})
     spec, devices = _build(data, devices_data, name)
     pairs = tuple((key, value) for key, _, value in (s.partition("=") for s in sets))
-    return System(name, spec.title, digest, devices, SharedMemoryInterconnect(spec, devices), pairs)
+    return System(
+        name, spec.title, digest, devices, SharedMemoryInterconnect(spec, devices), spec.shared.sram.size_bytes, pairs
+    )
 
 
 def _build(

@@ -12,6 +12,7 @@ from h4hc.quantity import is_quantity
 
 _NOT_SETTABLE = ("title", "sources", "family", "devices")
 _SHOWN = 12
+_MOST_DIGITS = 18  # of a whole number in a list; no limit of a target is longer
 
 
 def settable(data: dict[str, Any]) -> dict[str, Any]:
@@ -96,7 +97,8 @@ def _parse(text: str, present: Any) -> Any:
     if isinstance(present, list):
         items = [t.strip() for t in text.split(",") if t.strip()]
         if all(isinstance(p, int) for p in present) and present:
-            return [int(t) for t in items] if all(t.isdecimal() for t in items) else None
+            fit = all(t.isascii() and t.isdecimal() and len(t) <= _MOST_DIGITS for t in items)
+            return [int(t) for t in items] if fit else None
         return items
     if isinstance(present, str):
         return text or None

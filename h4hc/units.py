@@ -6,12 +6,9 @@ are real ties. 1 MAC = 1 multiply + 1 add. KiB = 1024 bytes.
 
 from __future__ import annotations
 
-import math
-
 KIB = 1024
 MIB = 1024 * 1024
 PS_PER_S = 10**12
-PJ_PER_J = 10**12
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -30,16 +27,6 @@ def cycles_to_ps(cycles: int, clock_hz: int) -> int:
     1000000
     """
     return ceil_div(cycles * PS_PER_S, clock_hz)
-
-
-def seconds_to_ps(seconds: float) -> int:
-    """Seconds to picoseconds, rounded up to a whole picosecond (values below 1e-3 ps of noise are dropped)."""
-    return math.ceil(round(seconds * PS_PER_S, 3))
-
-
-def joules_to_pj(joules: float) -> int:
-    """Joules to picojoules, rounded up to a whole picojoule (values below 1e-3 pJ of noise are dropped)."""
-    return math.ceil(round(joules * PJ_PER_J, 3))
 
 
 def _scaled(value: float, steps: tuple[tuple[float, str], ...]) -> str:

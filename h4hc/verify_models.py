@@ -15,7 +15,7 @@ is compared within tolerance.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +74,7 @@ def verify_models(
     flat = _run(job, LEGALISED, Level.DISABLE_ALL, feeds)
     done += _compare(job, (ORIGINAL, LEGALISED), Level.DISABLE_ALL, wanted, flat, feeds, None)
     done += _compare_partitioned(job, Level.DISABLE_ALL, flat, feeds, BITS)
+    silent = [n for n in outputs if n in job.random or not all(_informative(result[n]) for result in wanted)]
     refusal = None
     try:
         basic = _run(job, LEGALISED, Level.ENABLE_BASIC, feeds)
@@ -87,7 +88,7 @@ def verify_models(
         done += _compare(job, (LEGALISED, PARTITIONS), Level.DISABLE_ALL, flat, chained, feeds, bound)
     return Verification(
         SCHEMA_VERSION,
-        _status(outputs, job.random, refusal),
+        _status(outputs, silent, refusal),
         _runtime(),
         seed,
         len(feeds),
@@ -151,10 +152,10 @@ def _search_fill(job: _Job, runner: Runner, seed: int, samples: int) -> tuple[li
             refusals.append(Problem(f"refused: {text}", tuple(feeds[0]), error.message))
             continue
         runs.append((feeds, text, results))
-        if all(_informative(value) for result in results for value in result.values()):
+        if all(_informative(value) and not _flat(value) for result in results for value in result.values()):
             return runs[-1]
-    if runs:
-        return runs[0]  # no fill gives finite values everywhere; `_remarks` says so
+    if runs:  # no fill moves every output; `_remarks` says what that leaves open
+        return max(runs, key=lambda run: sum(_informative(v) for result in run[2] for v in result.values()))
     raise UserError.of(
         (
             Problem(
@@ -176,6 +177,16 @@ def _informative(value: Any) -> bool:
     if value is None or isinstance(value, dict) or value.dtype.kind in "OUSbiu":
         return value is not None and (isinstance(value, dict) or value.size > 0)
     return bool(np.isfinite(value.astype(np.complex128)).any())
+
+
+def _flat(value: Any) -> bool:
+    """Whether a float result of several elements has one value everywhere, so that most errors would not show."""
+    import numpy as np
+
+    if not isinstance(value, np.ndarray) or value.dtype.kind in "OUSbiu" or value.size < 2:
+        return False
+    numbers = value.astype(np.complex128).ravel()
+    return bool((numbers == numbers[0]).all())
 
 
 def _raise_if_memory(error: OrtError, label: str) -> None:
@@ -323,8 +334,9 @@ def _allowed(tolerance: Tolerance, difference: Difference) -> str:
     return tolerance.why
 
 
-def _status(outputs: Sequence[str], random: Mapping[str, Any], refusal: Diagnostic | None) -> Status:
-    count = sum(name in random for name in outputs)
+def _status(outputs: Sequence[str], silent: Collection[str], refusal: Diagnostic | None) -> Status:
+    """silent: outputs that cannot show an error, being random or without a finite element."""
+    count = sum(name in silent for name in outputs)
     if count == 0:
         return Status.VERIFIED if refusal is None else Status.PARTLY
     return Status.NOT_COMPARABLE if count == len(outputs) else Status.PARTLY
@@ -349,7 +361,17 @@ def _remarks(job: _Job, results: Results) -> list[Diagnostic]:
                 Diagnostic(
                     "H4W702",
                     "warning",
-                    f"output {name!r} has no finite element on these inputs, so it proves little",
+                    f"output {name!r} has no finite element on these inputs, so it proves nothing",
+                    (name,),
+                    "give typical inputs with --inputs FILE.npz",
+                )
+            )
+        elif all(_flat(result[name]) for result in results):
+            found.append(
+                Diagnostic(
+                    "H4W705",
+                    "warning",
+                    f"output {name!r} has the same value everywhere on these inputs, so it proves little",
                     (name,),
                     "give typical inputs with --inputs FILE.npz",
                 )

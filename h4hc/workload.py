@@ -85,7 +85,10 @@ class MatmulParams:
 
 @dataclass(frozen=True)
 class PoolParams:
-    """function: max, average, lp; window sizes over the spatial axes; global pooling has kernel == in_spatial."""
+    """function: max, average, lp; window sizes over the spatial axes; global pooling has kernel == in_spatial.
+
+    count_include_pad: an average divides by the whole window, its padding included.
+    """
 
     form: Literal["pool"]
     function: str
@@ -96,6 +99,7 @@ class PoolParams:
     pads: tuple[int, ...]
     in_spatial: tuple[int, ...]
     out_spatial: tuple[int, ...]
+    count_include_pad: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,12 +107,14 @@ class VectorParams:
     """softmax, norm, reduce: `rows` independent vectors of `length` elements each.
 
     function: softmax, log_softmax, layer_norm, rms_norm, instance_norm, batch_norm, mean, sum, max ...
+    innermost: the vectors run along the last axis of the operator's physical order.
     """
 
     form: Literal["vector"]
     function: str
     rows: int
     length: int
+    innermost: bool = True
 
 
 @dataclass(frozen=True)
@@ -206,6 +212,9 @@ class Op:
     order in which it wants its inputs and leaves its outputs; None means it works in either and keeps the
     order of its first input. activation: fused function ("" if none). dtype: what it computes in.
     region: the attention block it belongs to ("" if none). op_types: its ONNX operator types.
+    weight_types: element type, in the plan, of each constant that is multiplied (int8, float32, ...; a zero point
+    other than 0 is written behind it: "int8 asymmetric"). rescales: a data movement or pooling whose output has
+    another scale than its input, so that each element is requantised on the way.
     """
 
     id: str
@@ -224,6 +233,8 @@ class Op:
     layout: Layout | None = None
     activation: str = ""
     region: str = ""
+    weight_types: tuple[str, ...] = ()
+    rescales: bool = False
 
 
 @dataclass(frozen=True)

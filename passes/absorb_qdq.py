@@ -12,7 +12,15 @@ from h4hc.passbase import Pass, PassResult, Skip
 from passes import matching
 from passes.dynamic_quantization import dynamic_product
 from passes.matching import Groups, describe, is_dequantize, is_quantize
-from passes.quantization import activation_fault, merge_twins, same_scale, scale_names, split_shared, weight_fault
+from passes.quantization import (
+    activation_fault,
+    merge_twins,
+    product_faults,
+    same_scale,
+    scale_names,
+    split_shared,
+    weight_fault,
+)
 from passes.quantized_moves import keep_moves_quantized
 
 REQUANTIZE = "requantize"
@@ -41,19 +49,21 @@ class AbsorbQdq(Pass):
 
     An operator (one node, or a group of the fusing passes) becomes an integer one if each float input comes from a
     DequantizeLinear or is a constant, and each float output goes only to one QuantizeLinear; scales are constants,
-    activations have one scale a tensor and 8 or 16 bits. Its group takes in those nodes. A DequantizeLinear with
-    several users is first split into one for each, and data movement between an integer operator and a float value is
-    quantised on the other side too (see quantized_moves.py): same numbers, bit for bit. An operator with several
-    outputs (Split) keeps them: its group has one leaving value an output. DequantizeLinear -> QuantizeLinear becomes
-    kind `requantize`.
+    activations have one scale a tensor and 8 or 16 bits; constants that it multiplies (weights of a convolution or
+    product) are quantised, a float bias is not in the way (see `product_faults`). Its group takes in those nodes. A
+    DequantizeLinear with several users is first split into one for each, and data movement between an integer
+    operator and a float value is quantised on the other side too (see quantized_moves.py): same numbers, bit for bit.
+    An operator with several outputs (Split) keeps them: its group has one leaving value an output.
+    DequantizeLinear -> QuantizeLinear becomes kind `requantize`.
     Everything else stays as it is, in float, with the reason; DequantizeLinear of constants in front of such an
     operator joins it (`weight_only`). MatMulInteger and ConvInteger take in their Cast and rescaling Mul
     (`dynamic_quantized`).
 
     Parameters on the anchor: `qdq` = {`inputs`: [scale, zero point] names for each input of the anchor, null where
     it is not dequantised; `outputs`: the same for each leaving quantised value; `tensors`: quantised tensor name ->
-    [scale, zero point] for all that are dequantised in the group}; a missing zero point is "". `same_scale`: all
-    activations in and out share one scale and zero point, so that moving data needs no arithmetic.
+    [scale, zero point] for all that are dequantised in the group}; a missing zero point is "". `same_scale`, where
+    the operator writes a quantised value: all activations in and out share one type, scale and zero point, so that
+    moving data needs no arithmetic (constants are rescaled at compile time); lowering makes `Op.rescales` of it.
     """
 
     name: ClassVar[str] = "absorb-qdq"
@@ -121,6 +131,7 @@ def _border(members: list[ir.Node]) -> Border:
                 _see_dequantize(producer, border)
             elif value.dtype is None or value.dtype in _FLOATS:
                 border.faults.append(f"its input {value.name!r} is not quantised")
+    border.faults += product_faults(members)
     for leaving in dict.fromkeys(e.value for e in matching.leaving(members)):
         _see_result(leaving, border)
     return border
@@ -223,8 +234,8 @@ def _qdq_params(anchor: ir.Node, dequantizers: list[ir.Node], quantizers: list[i
     tensors = {str(n.inputs[0].name): scale_names(n) for n in dequantizers if n.inputs[0] is not None}
     outputs = [scale_names(anchor)] if is_quantize(anchor) else [scale_names(n) for n in quantizers]
     activations = [n for n in dequantizers if not matching.is_constant(n.inputs[0])]
-    ends = [*activations, *([anchor] if is_quantize(anchor) else quantizers)]
-    return {
-        "qdq": {"inputs": inputs, "outputs": outputs, "tensors": tensors},
-        "same_scale": len(ends) > 1 and all(same_scale(ends[0], end) for end in ends[1:]),
-    }
+    params: dict[str, object] = {"qdq": {"inputs": inputs, "outputs": outputs, "tensors": tensors}}
+    written = [anchor] if is_quantize(anchor) else quantizers
+    if activations and written:
+        params["same_scale"] = all(same_scale(activations[0], end) for end in (*activations[1:], *written))
+    return params

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from h4hc.passbase import Pass, PassResult, Skip
+from h4hc.passbase import Pass, PassResult
 from passes import matching
 
 
@@ -25,21 +25,13 @@ class FuseConvBias(Pass):
 
     def run(self, model: ir.Model) -> PassResult:
         """Group every such pair that is not grouped yet."""
-        result = PassResult()
-        groups = matching.Groups(model)
-        for node in model.graph:
-            if matching.is_op(node, "Conv", "ConvTranspose") and groups.single(node):
-                why = _take_bias(groups, node)
-                if why is None:
-                    result.changed += 1
-                elif why:
-                    result.skipped.append(Skip(str(node.name), why))
-        groups.check()
-        return result
+        return matching.group_each(model, _take_bias)
 
 
 def _take_bias(groups: matching.Groups, node: ir.Node) -> str | None:
     """Group `node` with its bias; None if done, "" if there is none, else why not."""
+    if not matching.is_op(node, "Conv", "ConvTranspose") or not groups.single(node):
+        return ""
     if matching.input_at(node, 2) is not None:
         return ""
     for add in node.outputs[0].consumers():

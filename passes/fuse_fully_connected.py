@@ -8,7 +8,7 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from h4hc import annotations as notes
-from h4hc.passbase import Pass, PassResult, Skip
+from h4hc.passbase import Pass, PassResult
 from passes import matching
 
 KIND = "fully_connected"
@@ -46,24 +46,13 @@ class FuseFullyConnected(Pass):
 
     def run(self, model: ir.Model) -> PassResult:
         """Mark every product with constant weights that is not marked yet."""
-        result = PassResult()
-        groups = matching.Groups(model)
-        for node in model.graph:
-            if not matching.is_op(node, "MatMul", "Gemm") or not notes.is_anchor(node):
-                continue
-            if notes.kind(node) == KIND:
-                continue
-            why = _mark(groups, node)
-            if why is None:
-                result.changed += 1
-            elif why:
-                result.skipped.append(Skip(str(node.name), why))
-        groups.check()
-        return result
+        return matching.group_each(model, _mark)
 
 
 def _mark(groups: matching.Groups, node: ir.Node) -> str | None:
     """Mark `node`; None if done, "" if it is no product with weights at all, else why it was left."""
+    if not matching.is_op(node, "MatMul", "Gemm") or not notes.is_anchor(node) or notes.kind(node) == KIND:
+        return ""
     constants = [matching.is_constant(_stored(v)) for v in node.inputs[:2]]
     if all(constants) or not any(constants):
         return ""

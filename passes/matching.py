@@ -8,7 +8,7 @@ is used inside only, exactly one value leaves), and checks the law of the whole 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -16,6 +16,7 @@ from onnx_ir.convenience import get_const_tensor
 
 from h4hc import annotations as notes
 from h4hc.errors import PassError, Problem
+from h4hc.passbase import PassResult, Skip
 from passes.values import STANDARD_DOMAINS
 
 MICROSOFT_DOMAIN = "com.microsoft"  # onnxruntime's own operators
@@ -292,6 +293,21 @@ class Groups:
                 )
         if faults:
             raise PassError.of(tuple(faults))
+
+
+def group_each(model: ir.Model, group: Callable[[Groups, ir.Node], str | None]) -> PassResult:
+    """Offer every node of the main graph to `group`: None if it made an operator of it, "" if there is none to make,
+    else why not.
+    """
+    result, groups = PassResult(), Groups(model)
+    for node in model.graph:
+        why = group(groups, node)
+        if why is None:
+            result.changed += 1
+        elif why:
+            result.skipped.append(Skip(str(node.name), why))
+    groups.check()
+    return result
 
 
 def used_outputs(node: ir.Node) -> list[ir.Value]:

@@ -9,6 +9,7 @@ import onnx_ir as ir
 from h4hc import annotations as notes
 from passes import matching
 from passes.matching import Groups, describe
+from passes.values import STANDARD_DOMAINS
 
 _ACTIVATION_TYPES = (ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT16, ir.DataType.UINT16)
 _WEIGHT_TYPES = (
@@ -19,6 +20,23 @@ _WEIGHT_TYPES = (
     ir.DataType.INT2,
     ir.DataType.UINT2,
 )
+
+# What an operator multiplies: positions of its operands, weights among them. Biases are added and not listed.
+_MULTIPLIED: dict[str, tuple[int, ...]] = {
+    "Attention": (0, 1),
+    "Conv": (0, 1),
+    "ConvTranspose": (0, 1),
+    "DeformConv": (0, 1),
+    "FusedConv": (0, 1),
+    "FusedGemm": (0, 1),
+    "FusedMatMul": (0, 1),
+    "GRU": (0, 1, 2),
+    "Gemm": (0, 1),
+    "LSTM": (0, 1, 2),
+    "MatMul": (0, 1),
+    "RNN": (0, 1, 2),
+}
+_REARRANGING = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")
 
 
 def quantized_type(node: ir.Node) -> ir.DataType:
@@ -67,6 +85,49 @@ def weight_fault(node: ir.Node) -> str:
     if quantized_type(node) not in _WEIGHT_TYPES:
         return f"{describe(node)} has the type {quantized_type(node).name.lower()}, not an integer"
     return ""
+
+
+def product_faults(members: Collection[ir.Node]) -> list[str]:
+    """Which constants that these nodes multiply are no quantised weights of at most 16 bits, and why.
+
+    A float constant has no scale: an integer product cannot use it. A bias may be float: it is added, so the
+    compiler of the device rounds it to the accumulator's scale (input scale x weight scale), half a unit away at most.
+    """
+    inside, faults = set(members), []
+    for node in members:
+        if node.domain not in (*STANDARD_DOMAINS, matching.MICROSOFT_DOMAIN):
+            continue
+        positions = range(len(node.inputs)) if node.op_type == "Einsum" else _MULTIPLIED.get(node.op_type, ())
+        for value in (matching.input_at(node, i) for i in positions):
+            fault = "" if value is None else _weight_type_fault(_as_stored(value, inside))
+            if fault:
+                faults.append(fault)
+    return faults
+
+
+def _as_stored(value: ir.Value, inside: Collection[ir.Node]) -> ir.Value:
+    """The value in front of the nodes of the same operator that only rearrange it."""
+    producer = value.producer()
+    while producer is not None and producer in inside and matching.is_op(producer, *_REARRANGING):
+        source = producer.inputs[0]
+        assert source is not None  # not optional
+        value, producer = source, source.producer()
+    return value
+
+
+def _weight_type_fault(value: ir.Value) -> str:
+    producer = value.producer()
+    if producer is not None and matching.is_dequantize(producer):
+        source = producer.inputs[0]
+        if source is None or not matching.is_constant(source) or quantized_type(producer) != ir.DataType.INT32:
+            return ""
+        return f"its weights {source.name!r} are int32, not an integer of 16 bits or less"
+    if not matching.is_constant(value):
+        return ""
+    tensor = matching.constant(value)
+    dtype = value.dtype if tensor is None else tensor.dtype
+    seen = "constants without a scale" if dtype is None else f"stored as {dtype.name.lower()}"
+    return f"its weights {value.name!r} are {seen}, not quantised"
 
 
 def same_scale(first: ir.Node, second: ir.Node) -> bool:

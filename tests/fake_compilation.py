@@ -77,6 +77,12 @@ class FakeDevice:
     def leakage_w(self) -> tuple[float, float, float]:
         return 0.001, 0.002, 0.004
 
+    def leakage_marks(self) -> tuple[str, ...]:
+        return ("guess",)
+
+    def weights_in_sram(self) -> bool:
+        return False
+
     def summary(self) -> tuple[tuple[str, str], ...]:
         return (("speed", f"{self.macs_per_ns} MAC/ns [guess]"),)
 
@@ -87,23 +93,21 @@ class FakeInterconnect:
     def switch(self, device: str) -> Switch:
         return Switch(device, Interval(500, 1000, 2000), Interval.exact(11), ("guess",))
 
-    def moves(
-        self, tensor: Tensor, src: str, dst: str, have: Layout, want: Layout, border: Literal["", "input", "output"]
-    ) -> tuple[MoveStep, ...]:
+    def moves(self, tensor: Tensor, src: str, dst: str, have: Layout, want: Layout) -> tuple[MoveStep, ...]:
         size = tensor.size_bytes
-        steps = []
-        if border:
-            kind: Literal["quantize", "dequantize"] = "quantize" if border == "input" else "dequantize"
-            steps.append(MoveStep(kind, "host", size, Interval.exact(size * 100), Interval.exact(size), ("vendor",)))
-        if src != dst:
-            cost = Interval(size * 200, size * 250, size * 300)
-            steps.append(MoveStep("transfer", "dma", size, cost, Interval.exact(size * 2), ("published",)))
-        return tuple(steps)
+        if src == dst:
+            return ()
+        cost = Interval(size * 200, size * 250, size * 300)
+        return (MoveStep("transfer", "dma", size, cost, Interval.exact(size * 2), ("published",)),)
+
+    def border(self, tensor: Tensor, direction: Literal["quantize", "dequantize"]) -> tuple[MoveStep, ...]:
+        size = tensor.size_bytes
+        return (MoveStep(direction, "host", size, Interval.exact(size * 100), Interval.exact(size), ("vendor",)),)
 
 
 def fake_system() -> System:
     devices = (FakeDevice("fast", 64, 200, units=4, stores=4096), FakeDevice("host", 1, 10))
-    return System("fake", "two fake devices", "ab" * 32, devices, FakeInterconnect(), (("fast.units", "4"),))
+    return System("fake", "two fake devices", "ab" * 32, devices, FakeInterconnect(), 1 << 20, (("fast.units", "4"),))
 
 
 def fake_workload(ops: int = 8, *, prefix: str = "/net/") -> Workload:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from h4hc.cost import MODEL_INPUT, MODEL_OUTPUT, CostTable, Move, OpRow, Port
+from h4hc.cost import MODEL_INPUT, MODEL_OUTPUT, Border, CostTable, Move, OpRow, Port
 from h4hc.costtypes import Bound, Capacity, Cost, Interval, Mode, Term
 from h4hc.system import MoveStep, Switch
 from h4hc.workload import GenericParams, Layout, Op, OpKind, Tensor, Workload
@@ -79,7 +79,9 @@ def random_table(rng: random.Random, workload: Workload, scale: int) -> CostTabl
             ports.append(Port(tensor.name, Layout.ROW_MAJOR, producer, consumers, moves))
     switches = tuple(Switch(d, _interval(rng, 8, scale), _interval(rng, 8, scale), ("guess",)) for d in DEVICES)
     capacities = (Capacity("cim", 2, unit_bytes), Capacity("host", 1, None), Capacity("npu", 1, None))
-    return CostTable("random", tuple(rows), tuple(ports), switches, capacities)
+    arrivals = tuple(Border(name, _steps(rng, True, scale)) for name in workload.inputs)
+    departures = tuple(Border(name, _steps(rng, True, scale)) for name in workload.outputs)
+    return CostTable("random", tuple(rows), tuple(ports), arrivals, departures, switches, capacities)
 
 
 def _cost(rng: random.Random, mode: Mode, weight: int, scale: int) -> Cost:
@@ -143,6 +145,8 @@ class Enumeration:
                     needed |= where == target
                 due = needed & (source == DEVICES.index(move.src))
                 total = total + due * pick((move.latency.nominal, move.energy.nominal))
+        for border in (*self.table.arrivals, *self.table.departures):
+            total = total + sum(pick((s.latency.nominal, s.energy.nominal)) for s in border.steps)
         return total
 
     def best(self, value: Callable[[tuple[int, int]], int]) -> int | None:

@@ -28,7 +28,7 @@ def report() -> dict[str, Any]:
         ("layer3", ["/net/layer3"]),  # one operator, two of whose nodes match
         ("*layer[25]", ["/net/layer2", "/net/layer5"]),
         ("Identity", ["/net/layer0/Identity"]),
-        ("layer", ["/net/layer0", *(f"/net/layer{i}" for i in range(1, 8)), "/net/layer0/Identity"]),
+        ("layer", [f"/net/layer{i}" for i in range(8)]),  # operators; nodes that are a part of them are not listed
     ],
 )
 def test_what_a_name_means(report: dict[str, Any], given: str, found: list[str]) -> None:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import pytest
 
 from h4hc.assignment import Assignment, Objective, Status
-from h4hc.errors import InfeasibleError
-from h4hc.partition import VALUE, PartitionOptions, partition
+from h4hc.cost import CostTable
+from h4hc.costtypes import ZERO, Capacity
+from h4hc.errors import InfeasibleError, LimitError
+from h4hc.partition import VALUE, PartitionOptions, _minimise_edp, _Point, partition
 from h4hc.plan_check import check_plan
+from h4hc.planning.program import Weights
 from h4hc.schedule import schedule
+from h4hc.system import Switch
+from h4hc.workload import Workload
 from tests.random_plans import Enumeration, random_problem
 
 DAGS = 500
@@ -49,3 +54,67 @@ def test_same_problem_same_bytes() -> None:
             continue
         assert len(runs) == 1
         assert Assignment.from_json(runs.pop()).placements
+
+
+@pytest.mark.parametrize("gap", [0.05, 0.3])
+def test_a_gap_is_kept_and_its_bound_holds(gap: float) -> None:
+    for seed in range(60):
+        workload, table = random_problem(seed, max_ops=8)
+        every = Enumeration(workload, table)
+        for objective in Objective:
+            best = every.best(VALUE[objective])
+            if best is None:
+                continue
+            found = partition(workload, table, PartitionOptions(objective, gap=gap)).assignment
+            assert found.bound <= best <= found.value, f"seed {seed}, {objective}"
+            assert found.value - found.bound <= gap * found.value * (1 + 1e-9), f"seed {seed}, {objective}"
+            assert found.status in (Status.OPTIMAL, Status.WITHIN_GAP), f"seed {seed}, {objective}"
+            assert (found.status is Status.OPTIMAL) == (found.bound == found.value), f"seed {seed}, {objective}"
+
+
+def test_no_time_still_gives_a_plan_with_an_honest_bound() -> None:
+    for seed in range(12):
+        workload, table = random_problem(seed, max_ops=40)
+        for objective in Objective:
+            try:
+                result = partition(workload, table, PartitionOptions(objective, time_limit_s=1e-6))
+            except (InfeasibleError, LimitError):
+                continue
+            found = result.assignment
+            assert found.bound <= found.value
+            assert check_plan(workload, table, found, schedule(workload, found, table)) == ()
+            for baseline in result.baselines:
+                if baseline.modes:
+                    assert found.value <= VALUE[objective]((baseline.latency_ps, baseline.energy_pj))
+
+
+class _Plans:
+    """A search over three known plans whose latency solve stops early, as a gap allows."""
+
+    options = PartitionOptions(Objective.EDP, gap=0.3)
+    deadline = float("inf")
+    gap = 0.0
+    PAIRS = ((1000, 10000), (750, 12000), (10000, 1000))
+
+    def baseline_points(self) -> list[object]:
+        return []
+
+    def minimise(self, weights: Weights) -> _Point:
+        exact = min(self.PAIRS, key=weights.of)
+        early = (1000, 10000) if weights == Weights(1, 0) else exact
+        return _Point((), {}, early, weights, weights.of(exact))
+
+
+def test_edp_does_not_trust_ends_that_stopped_early() -> None:
+    point, bound = _minimise_edp(_Plans())  # type: ignore[arg-type]
+    optimum = min(a * b for a, b in _Plans.PAIRS)
+    assert bound <= optimum <= point.pair[0] * point.pair[1]
+
+
+def test_a_model_without_operators_has_one_plan() -> None:
+    workload = Workload("wire", "as stored", (), (), (), ())
+    switches = tuple(Switch(d, ZERO, ZERO, ()) for d in ("host", "npu"))
+    table = CostTable("t", (), (), (), (), switches, (Capacity("host", 1, None),))
+    for objective in Objective:
+        found = partition(workload, table, PartitionOptions(objective)).assignment
+        assert (found.value, found.status, found.placements) == (0, Status.OPTIMAL, ())

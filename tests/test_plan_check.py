@@ -77,6 +77,27 @@ def test_capacity(good: Problem) -> None:
     assert _rules(workload, small, assignment, plan) == {"capacity"}
 
 
+def test_demands(good: Problem) -> None:
+    workload, table, assignment, plan = good
+    device = assignment.mode["op0"].device
+    other = "npu" if device != "npu" else "host"
+    assert check_plan(workload, table, assignment, plan, (f"op0={device}",), (f"op[0]={other}",)) == ()
+    for pins, forbids in (((f"op0={other}",), ()), ((), (f"Test={device}",))):
+        faults = check_plan(workload, table, assignment, plan, pins, forbids)
+        assert {f.rule for f in faults} == {"demands"}
+
+
+def test_steps_and_partitions_on_other_devices(good: Problem) -> None:
+    workload, table, assignment, plan = good
+    at = next(i for i, s in enumerate(plan.steps) if s.kind == "op")
+    moved = replace(plan.steps[at], device="gpu")
+    assert _rules(
+        workload, table, assignment, replace(plan, steps=(*plan.steps[:at], moved, *plan.steps[at + 1 :]))
+    ) == {"coverage"}
+    elsewhere = tuple(replace(part, device="gpu") for part in plan.partitions)
+    assert _rules(workload, table, assignment, replace(plan, partitions=elsewhere)) == {"coverage"}
+
+
 def test_a_ledger_that_does_not_add_up(good: Problem) -> None:
     workload, table, assignment, plan = good
     first = replace(plan.steps[0], latency=plan.steps[0].latency + Interval.exact(1))

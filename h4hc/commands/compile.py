@@ -51,7 +51,7 @@ def command(
 ) -> None:
     plan = PlanOptions(objective, pins, forbids, gap, time_limit)
     needed = not dry_run and not (stop_after and console.as_json)
-    options = compile_options(model, ModelOptions(**given), plan, _output_problems(output, force, needed))
+    options = compile_options(model, ModelOptions(**given), plan, _output_problems(model, output, force, needed))
     from h4hc.api import compile_model
 
     done = compile_model(model, options, stop_after=stop_after)
@@ -64,7 +64,7 @@ def command(
     _finish(console, done, None if dry_run else output, force)
 
 
-def _output_problems(output: Path | None, force: bool, needed: bool) -> tuple[Problem, ...]:
+def _output_problems(model: Path, output: Path | None, force: bool, needed: bool) -> tuple[Problem, ...]:
     if not needed:
         return ()
     if output is None:
@@ -72,7 +72,7 @@ def _output_problems(output: Path | None, force: bool, needed: bool) -> tuple[Pr
     from h4hc.outdir import check_output
 
     try:
-        check_output(output, force=force)
+        check_output(output, force=force, keep=(model,))
     except UserError as error:
         return error.problems
     return ()

@@ -11,6 +11,7 @@ from h4hc.console import Console
 from h4hc.text import shorten
 
 MAX_LISTED = 40
+MAX_NAME = 1024
 
 
 @click.command(
@@ -29,15 +30,16 @@ def command(console: Console, out: Path, node: str) -> None:
     report = load_report(out)
     names = find_nodes(report, node)
     if len(names) > 1:
-        console.result({"matches": names, "answers": []}, lambda: _listed(names, node, console.width))
+        console.result({"matches": names, "answers": []}, lambda: _listed(names, node))
         return
     answer = explain(report, names[0])
     console.result({"matches": names, "answers": [answer]}, lambda: render(report, answer, console.width))
 
 
-def _listed(names: list[str], node: str, width: int) -> str:
+def _listed(names: list[str], node: str) -> str:
+    """Whole names, whatever the width: they are there to be copied."""
     lines = [f"{len(names)} operators match {shorten(node, 40)!r}; name one:"]
-    lines += [f"  {shorten(n, width - 2)}" for n in names[:MAX_LISTED]]
+    lines += [f"  {shorten(n, MAX_NAME)}" for n in names[:MAX_LISTED]]
     if names[MAX_LISTED:]:
         lines.append(f"  and {len(names) - MAX_LISTED} more")
     return "\n".join(lines) + "\n"

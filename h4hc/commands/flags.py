@@ -52,6 +52,16 @@ def pair_problems(flag: str, texts: tuple[str, ...], form: str) -> list[Problem]
     ]
 
 
+def repeat_problems(flag: str, texts: tuple[str, ...]) -> list[Problem]:
+    """Values of one flag that set the same thing twice: which of them counts must not depend on their order."""
+    keys = [text.rpartition("=")[0] if flag != "--set" else text.partition("=")[0] for text in texts]
+    return [
+        Problem(f"{flag} {key} is given {keys.count(key)} times", (flag,), hint="give it once")
+        for key in dict.fromkeys(keys)
+        if keys.count(key) > 1
+    ]
+
+
 def range_problems(flag: str, value: float, low: float, high: float, unit: str) -> list[Problem]:
     """A number outside [low, high] or not a number."""
     if math.isfinite(value) and low <= value <= high:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from h4hc.commands.flags import pair_problems, raise_all, range_problems, target_problems
+from h4hc.commands.flags import pair_problems, raise_all, range_problems, repeat_problems, target_problems
 from h4hc.errors import H4hcError, Problem, UserError
 
 if TYPE_CHECKING:
@@ -107,6 +107,9 @@ def compile_options(
         *pair_problems("--set", given.sets, "KEY=VALUE"),
         *pair_problems("--input-shape", given.input_shapes, "NAME=DIMS"),
         *pair_problems("--fix-dim", given.fix_dims, "DIM=N"),
+        *repeat_problems("--set", given.sets),
+        *repeat_problems("--input-shape", given.input_shapes),
+        *repeat_problems("--fix-dim", given.fix_dims),
         *pair_problems("--pin", plan.pins, "NODE=DEVICE"),
         *pair_problems("--forbid", plan.forbids, "OP=DEVICE"),
         *range_problems("--gap", plan.gap, 0.0, 1.0, ""),

@@ -16,7 +16,8 @@ def einsum(site: Site) -> Lowered:
 
     Both operands must keep their letters in the order batch, rows, columns, so that nothing has to be transposed
     inside the operator (the right one of a matmul may hold rows and columns either way, as K does in Q K^T:
-    the product reads it by rows then).
+    the product reads it by rows then). One constant matrix makes it fully_connected, on the left over the columns
+    of the other operand (see matmul.py); a stack of constant matrices stays a matmul.
     """
     macs = einsum_macs(site)
     parsed = _parse(site)
@@ -34,12 +35,14 @@ def einsum(site: Site) -> Lowered:
     by_rows, by_columns = list(b) == batch + inner + columns, list(b) == batch + columns + inner
     m, k, n = (math.prod(size[c] for c in part) for part in (rows, inner, columns))
     stack = math.prod(size[c] for c in batch)
-    if not straight or not (by_rows or by_columns) or site.is_constant(0):
+    if not straight or not (by_rows or by_columns):
         return generic(site, macs)
-    if site.is_constant(1):
-        if stack != 1:
-            return generic(site, macs)
+    if site.is_constant(1) and stack == 1:
         return Lowered(OpKind.FULLY_CONNECTED, FullyConnectedParams("fully_connected", m, k, n), macs, Order.ROW_MAJOR)
+    if site.is_constant(0) and stack == 1:
+        params = FullyConnectedParams("fully_connected", n, k, m)
+        turned = n > 1 and max(k, m) > 1
+        return Lowered(OpKind.FULLY_CONNECTED, params, macs, Order.ROW_MAJOR, turned=turned)
     return Lowered(OpKind.MATMUL, MatmulParams("matmul", stack, m, k, n), macs, Order.ROW_MAJOR)
 
 

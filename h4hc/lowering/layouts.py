@@ -13,8 +13,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from h4hc.lowering.site import Lowered, Order
-from h4hc.workload import Layout, OpKind
+from h4hc.lowering.site import Lowered, Order, Vectors
+from h4hc.workload import Layout, OpKind, VectorParams
 
 ROW, LAST = Layout.ROW_MAJOR, Layout.CHANNELS_LAST
 Shape = tuple[int, ...]
@@ -65,6 +65,18 @@ def axes_of(layout: Layout, rank: int) -> tuple[int, ...]:
     return (0, *range(2, rank), 1) if layout == LAST and rank > 2 else tuple(range(rank))
 
 
+def is_innermost(vectors: Vectors, layout: Layout) -> bool:
+    """Whether the vectors are runs of adjacent elements: their axes are the last ones in memory (1s do not count).
+
+    >>> tokens = Vectors((4, 128, 64), (1,))
+    >>> is_innermost(tokens, ROW), is_innermost(tokens, LAST), is_innermost(Vectors((4, 128, 64), (1, 2)), ROW)
+    (False, True, True)
+    """
+    stored = [axis for axis in axes_of(layout, len(vectors.shape)) if vectors.shape[axis] != 1]
+    along = {axis for axis in vectors.axes if vectors.shape[axis] != 1}
+    return set(stored[len(stored) - len(along) :]) == along
+
+
 def same_bytes(shape: Shape, have: Layout, perm: Sequence[int], want: Layout) -> bool:
     """Whether transposing a tensor of `shape` held in order `have` into order `want` leaves every byte in place.
 
@@ -110,6 +122,13 @@ def _keeps_channels(before: Shape, after: Shape) -> bool:
     return len(before) > 2 and len(after) > 2 and before[:2] == after[:2]
 
 
+def _placed(lowered: Lowered, work: Layout) -> Lowered:
+    """With what only the physical order tells of the parameters."""
+    if lowered.vectors is None or not isinstance(lowered.params, VectorParams):
+        return lowered
+    return replace(lowered, params=replace(lowered.params, innermost=is_innermost(lowered.vectors, work)))
+
+
 class _Forward:
     """Lays out one operator, given the orders of the tensors made so far."""
 
@@ -134,13 +153,13 @@ class _Forward:
                 return self._done(draft, lowered, work, result)
         fixed = Layout(lowered.order)
         self._leave(draft, fixed)
-        return Laid(lowered, fixed)
+        return Laid(_placed(lowered, fixed), fixed)
 
     def _done(self, draft: Draft, lowered: Lowered, work: Layout, result: Layout) -> Laid:
         """None as layout where it says nothing more than the order of the first input."""
         self._leave(draft, result)
         first = self._order[draft.inputs[0]] if draft.inputs else None
-        return Laid(lowered, None if work == first else work)
+        return Laid(_placed(lowered, work), None if work == first else work)
 
     def _leave(self, draft: Draft, layout: Layout) -> None:
         for name in draft.outputs:

@@ -1,14 +1,15 @@
 """Matrix products: MatMul, Gemm and their quantised and fused forms, as fully_connected or matmul.
 
-One constant operand of one matrix makes it fully_connected: positions x in x out MACs. Two activations make
-it matmul: batch x m x k x n MACs. What fits neither (a stack of constant matrices, an operand read
-transposed) is a host operator with the same MACs.
+One constant operand of one matrix, on either side, makes it fully_connected: positions x in x out MACs. Two
+activations, or an activation and a stack of constant matrices, make it matmul: batch x m x k x n MACs. What fits
+neither (an addend that is computed, two activations of which one is read transposed) is a host operator with the
+same MACs. Where the activation of a fully_connected lies transposed (`Lowered.turned`), a diagnostic says so.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from h4hc.lowering.generic import generic
 from h4hc.lowering.site import Lowered, Order, Site
@@ -88,12 +89,11 @@ def matmul(site: Site) -> Lowered:
     activation = site.text("activation", "").lower()
     if site.has(slots.added) and slots.added > 0 and not site.is_constant(slots.added):
         return generic(site, sizes.macs)  # an added matrix that is computed: no accelerator's bias
-    if right_fixed and not left_fixed:
-        if sizes.right_batch != 1 or _is_turned(site, "transA", sizes.m, sizes.k):
-            return generic(site, sizes.macs)
+    if right_fixed and not left_fixed and sizes.right_batch == 1:
         positions = sizes.batch * sizes.m
-        return _fully_connected(positions, sizes.k, sizes.n, Order.ROW_MAJOR, sizes.macs, activation)
-    if left_fixed and not right_fixed:
+        lowered = _fully_connected(positions, sizes.k, sizes.n, Order.ROW_MAJOR, sizes.macs, activation)
+        return replace(lowered, turned=_is_turned(site, "transA", sizes.m, sizes.k))
+    if left_fixed and not right_fixed and sizes.left_batch == 1:
         return _left_weights(site, sizes, activation)
     if _is_turned(site, "transA", sizes.m, sizes.k) or _is_turned(site, "transB", sizes.k, sizes.n):
         return generic(site, sizes.macs)
@@ -134,15 +134,14 @@ def _left_weights(site: Site, sizes: Product, activation: str) -> Lowered:
     """y = W x: every column of x is a position.
 
     Of a (N, k, n) tensor held channels-last the columns lie together, so it is fully connected over the channels.
-    A single column is a vector in any order. Any other x would have to be transposed first.
+    A single column is a vector in any order. Any other x is taken row-major, where its columns lie apart: the
+    operator reads x, or with transB writes y, transposed.
     """
-    slots = SLOTS[site.node.op_type]
-    x = site.shape(slots.right)
-    plain = sizes.left_batch == 1 and not site.integer("transB", 0)
-    if plain and (len(x) == 3 or sizes.n == 1):
-        order = Order.CHANNELS_LAST if len(x) == 3 else Order.ROW_MAJOR
-        return _fully_connected(sizes.batch * sizes.n, sizes.k, sizes.m, order, sizes.macs, activation)
-    return generic(site, sizes.macs)
+    plain = not site.integer("transB", 0)
+    by_channels = plain and len(site.shape(SLOTS[site.node.op_type].right)) == 3 and len(site.out()) == 3
+    order = Order.CHANNELS_LAST if by_channels else Order.ROW_MAJOR
+    lowered = _fully_connected(sizes.batch * sizes.n, sizes.k, sizes.m, order, sizes.macs, activation)
+    return replace(lowered, turned=not by_channels and sizes.n > 1 and max(sizes.k, sizes.m) > 1)
 
 
 def _is_turned(site: Site, name: str, rows: int, columns: int) -> bool:

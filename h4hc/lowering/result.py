@@ -15,7 +15,9 @@ from h4hc.lowering.inputs import biases
 from h4hc.lowering.layouts import Draft, Laid, lay_out
 from h4hc.lowering.operators import NORM_KINDS, compute_dtype
 from h4hc.lowering.plan import Plan
+from h4hc.lowering.rescaling import rescales
 from h4hc.lowering.site import Group
+from h4hc.lowering.weights import weight_types
 from h4hc.workload import ElementwiseParams, Layout, Op, OpParams, Tensor, Workload
 
 SCALED_INTEGERS = {"int8", "uint8", "int16"}  # types whose values carry a scale
@@ -46,7 +48,7 @@ def build_workload(
         tensors=tuple(shop.tensors.values()),
         inputs=in_names,
         outputs=out_names,
-        diagnostics=_diagnostics(known, control, plan, set(shop.tensors)),
+        diagnostics=_diagnostics(known, control, plan, set(shop.tensors), _turned(groups, laid)),
     )
 
 
@@ -105,6 +107,8 @@ class _Shop:
             layout=laid.layout,
             activation=lowered.activation,
             region=marks.region(group.anchor),
+            weight_types=weight_types(group, self._known, self._plan),
+            rescales=rescales(group, lowered, self._known),
         )
 
 
@@ -128,7 +132,14 @@ def _bias_values(groups: Sequence[Group], known: Known) -> set[ir.Value]:
     return {v for v in found if known.constant.get(v, False)}
 
 
-def _diagnostics(known: Known, control: Control, plan: Plan, listed: set[str]) -> tuple[Diagnostic, ...]:
+def _turned(groups: Sequence[Group], laid: Sequence[Laid]) -> tuple[str, ...]:
+    """Origins of the products whose activation lies transposed."""
+    return tuple(name for group, one in zip(groups, laid, strict=True) if one.lowered.turned for name in group.origin)
+
+
+def _diagnostics(
+    known: Known, control: Control, plan: Plan, listed: set[str], turned: tuple[str, ...]
+) -> tuple[Diagnostic, ...]:
     found = []
     if plan.int8:
         found.append(
@@ -157,6 +168,17 @@ def _diagnostics(known: Known, control: Control, plan: Plan, listed: set[str]) -
                 "loops whose number of runs is not known: their bodies are costed once",
                 tuple(dict.fromkeys(control.open_ended)),
                 "give the trip count as a constant",
+            )
+        )
+    if turned:
+        found.append(
+            Diagnostic(
+                "H4W115",
+                "note",
+                "products that read or write an activation transposed: its vectors are columns in memory; the time to "
+                "turn them is in no cost",
+                turned,
+                "put the weights on the right, and a Transpose where one is needed, to have it costed",
             )
         )
     return tuple(found)

@@ -65,8 +65,20 @@ class Fact:
 
 
 @dataclass(frozen=True)
+class Vectors:
+    """Along which axes of a tensor of this shape an operator's vectors run."""
+
+    shape: tuple[int, ...]
+    axes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Lowered:
-    """Class, parameters and MACs of one operator. axes: see `Order`."""
+    """Class, parameters and MACs of one operator. axes: see `Order`.
+
+    vectors: what decides, with the physical order, whether its vectors are innermost (`VectorParams.innermost`).
+    turned: its formula takes an activation transposed, so that vectors are columns of a stored matrix.
+    """
 
     kind: OpKind
     params: OpParams
@@ -74,6 +86,8 @@ class Lowered:
     order: Order = Order.ROW_MAJOR
     axes: tuple[int, ...] = ()
     activation: str = ""
+    vectors: Vectors | None = None
+    turned: bool = False
 
 
 @dataclass(frozen=True)

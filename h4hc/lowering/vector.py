@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from h4hc.lowering.generic import generic
-from h4hc.lowering.site import Lowered, Order, Site, canonical
+from h4hc.lowering.site import Lowered, Order, Site, Vectors, canonical
 from h4hc.units import ceil_div
 from h4hc.workload import OpKind, VectorParams
 
@@ -32,11 +33,15 @@ def vector(kind: OpKind, function: str, shape: tuple[int, ...], axes: tuple[int,
     """Vectors along `axes` (not negative) of a tensor of `shape`."""
     length = math.prod(shape[a] for a in axes)
     rows = math.prod(dim for a, dim in enumerate(shape) if a not in axes)
-    return Lowered(kind, VectorParams("vector", function, rows, length), 0, order)
+    return Lowered(kind, VectorParams("vector", function, rows, length), 0, order, vectors=Vectors(shape, axes))
 
 
 def softmax(site: Site) -> Lowered:
-    """Softmax, LogSoftmax, QLinearSoftmax. Along axis 1 of an image it reads channels-last, else row-major."""
+    """Softmax, LogSoftmax, QLinearSoftmax.
+
+    Along axis 1 of an image it reads channels-last, so that its vectors are innermost. Axis 1 of three may be channels
+    or tokens: it takes the order that its input has. Else row-major.
+    """
     shape = site.shape(0)
     function = "log_softmax" if site.node.op_type == "LogSoftmax" else "softmax"
     opset = site.integer("opset", site.opset)  # QLinearSoftmax names the opset whose rule it follows
@@ -44,7 +49,9 @@ def softmax(site: Site) -> Lowered:
     axis = canonical(site.integer("axis", 1 if flattens else -1), len(shape))
     axes = tuple(range(axis, len(shape))) if flattens else (axis,)
     wide = [a for a in axes if a < len(shape) and shape[a] != 1]
-    order = Order.CHANNELS_LAST if wide == [1] and len(shape) > 2 and axes[-1] < len(shape) - 1 else Order.ROW_MAJOR
+    order = Order.ROW_MAJOR
+    if wide == [1] and 1 < axes[-1] + 1 < len(shape):
+        order = Order.EITHER if len(shape) == 3 else Order.CHANNELS_LAST
     if flattens and len(wide) == 1:
         axes = (wide[0],)
     return vector(OpKind.SOFTMAX, function, shape, tuple(a for a in axes if a < len(shape)), order)
@@ -90,7 +97,9 @@ def group_norm(site: Site) -> Lowered:
     shape, groups = site.shape(0), max(1, site.integer("num_groups", 1))
     rows = shape[0] * groups
     params = VectorParams("vector", "group_norm", rows, ceil_div(math.prod(shape), max(1, rows)))
-    return Lowered(OpKind.NORM, params, 0, _image_order(shape))
+    first = 1 if groups == 1 else 2  # of several groups no axis alone holds the channels: its positions lie apart
+    vectors = Vectors(shape, tuple(range(first, len(shape))))
+    return Lowered(OpKind.NORM, params, 0, _image_order(shape), vectors=vectors)
 
 
 def local_response_norm(site: Site) -> Lowered:
@@ -133,7 +142,7 @@ def reduce(site: Site) -> Lowered:
     lowered = vector(OpKind.REDUCE, REDUCTIONS[name], shape, found, Order.EITHER)
     if len(out) == len(shape):
         return lowered
-    return Lowered(lowered.kind, lowered.params, 0, Order.REDUCE, found)
+    return replace(lowered, order=Order.REDUCE, axes=found)
 
 
 def _image_order(shape: tuple[int, ...]) -> Order:

@@ -92,11 +92,8 @@ def _apply(
 
 def _stuck(op: Op, row: OpRow, keep: list[str], drop: list[str]) -> Problem:
     legal = ", ".join(c.mode.name for c in row.costs)
-    reasons = [
-        f"{r.mode.name}: {r.rule} (value {r.value}; limit {r.limit}) [{r.code}]"
-        for r in row.rejections
-        if any(_is(target)(r.mode) for target in keep)
-    ]
+    refused = [r for r in row.rejections if any(_is(target)(r.mode) for target in keep)]
+    reasons = [f"{r.mode.device}: {r.rule} (value {r.value}; limit {r.limit}) [{r.code}]" for r in refused]
     demand = " and ".join([*(f"pinned to {t}" for t in keep), *(f"forbidden on {t}" for t in drop)])
     return Problem(
         f"{op.kind.value} {op.id!r} has no device left: {demand}",

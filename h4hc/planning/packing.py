@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 Item = tuple[int, int]  # (units used, bytes in each of them)
 SEARCH_NODES = 20_000  # of the depth-first search, about 0.2 s
@@ -37,24 +37,20 @@ def pack(
 def _search(
     items: Sequence[Item], order: Sequence[int], units: int, unit_bytes: int, node_limit: int
 ) -> list[tuple[int, ...]] | None:
-    """Depth-first over the items; each stack entry is an item's remaining choices of units."""
+    """Depth-first over the items; each stack entry yields an item's choices of units, one node each."""
     load = [0] * units
-    stack: list[list[tuple[int, ...]]] = []
+    stack = [_choices(items[order[0]], load, unit_bytes)]
     chosen: list[tuple[int, ...]] = []
-    nodes = 0
-    stack.append(_choices(items[order[0]], load, unit_bytes) if order else [])
-    while stack:
-        nodes += 1
-        if nodes > node_limit:
+    for _ in range(node_limit):
+        if not stack:
             return None
         if len(chosen) == len(stack):  # back from below: undo the choice at this depth
-            undone = chosen.pop()
-            for u in undone:
+            for u in chosen.pop():
                 load[u] -= items[order[len(chosen)]][1]
-        if not stack[-1]:
+        pick = next(stack[-1], None)
+        if pick is None:
             stack.pop()
             continue
-        pick = stack[-1].pop()
         for u in pick:
             load[u] += items[order[len(chosen)]][1]
         chosen.append(pick)
@@ -65,21 +61,26 @@ def _search(
     return None
 
 
-def _choices(item: Item, load: Sequence[int], unit_bytes: int) -> list[tuple[int, ...]]:
-    """All sets of units that can take the item, one of each kind of load; best (fullest) last."""
+def _choices(item: Item, load: Sequence[int], unit_bytes: int) -> Iterator[tuple[int, ...]]:
+    """Sets of units that can take the item, fullest units first, one of each kind: units of equal load are alike.
+
+    Lazy, since there can be exponentially many; `load` must be as it is now whenever the next one is asked for.
+    """
     count, share = item
-    fitting = sorted((u for u in range(len(load)) if load[u] + share <= unit_bytes), key=lambda u: (-load[u], u))
-    seen: set[tuple[int, ...]] = set()
-    found: list[tuple[int, ...]] = []
-    partial: list[tuple[int, ...]] = [()]
-    while partial:
-        head = partial.pop()
-        if len(head) == count:
-            kind = tuple(load[u] for u in head)
-            if kind not in seen:
-                seen.add(kind)
-                found.append(tuple(sorted(head)))
-            continue
-        after = fitting.index(head[-1]) + 1 if head else 0
-        partial.extend((*head, u) for u in reversed(fitting[after:]))
-    return found[::-1]
+    alike: dict[int, list[int]] = {}
+    for unit, held in enumerate(load):
+        if held + share <= unit_bytes:
+            alike.setdefault(held, []).append(unit)
+    groups = [alike[held] for held in sorted(alike, reverse=True)]
+    room = [sum(len(g) for g in groups[at:]) for at in range(len(groups) + 1)]
+
+    def extend(at: int, missing: int) -> Iterator[tuple[int, ...]]:
+        if missing == 0:
+            yield ()
+        elif room[at] >= missing:
+            for take in range(min(len(groups[at]), missing), -1, -1):
+                for rest in extend(at + 1, missing - take):
+                    yield (*groups[at][:take], *rest)
+
+    for pick in extend(0, count):
+        yield tuple(sorted(pick))

@@ -28,7 +28,7 @@ class PlanCosts:
     """Index of a CostTable by position in the execution order.
 
     total = sum of operators + sum of stays on devices other than the host + for each port and each device its
-    consumers run on, one move from the producer's device.
+    consumers run on, one move from the producer's device + the model's borders, which no choice changes.
     """
 
     def __init__(self, table: CostTable) -> None:
@@ -56,6 +56,8 @@ class PlanCosts:
             )
             for port in table.ports
         )
+        borders = [step for border in (*table.arrivals, *table.departures) for step in border.steps]
+        self.border: Pair = (sum(s.latency.nominal for s in borders), sum(s.energy.nominal for s in borders))
         self._ports_at: list[list[int]] = [[] for _ in self.ids]
         for index, port in enumerate(self.ports):
             touched = {*port.consumers, *(() if port.producer is None else (port.producer,))}
@@ -82,6 +84,7 @@ class PlanCosts:
         parts = [self.op[i][m] for i, m in enumerate(modes)]
         parts += [self.enter(i, devices) for i in range(len(modes))]
         parts += [self.port(i, devices) for i in range(len(self.ports))]
+        parts.append(self.border)
         return sum(p[0] for p in parts), sum(p[1] for p in parts)
 
     def around(self, at: int, modes: Sequence[Mode], devices: Sequence[str]) -> Pair:

@@ -89,7 +89,7 @@ class PlanProgram:
         self.tight = tight_devices(costs, allowed)
         self.modes = [undominated(costs, at, modes, self.tight) for at, modes in enumerate(allowed)]
         self.program = Program()
-        self.fixed: list[Pair] = []  # costs that no choice changes
+        self.fixed: list[Pair] = [costs.border]  # costs that no choice changes
         self.priced: dict[int, Pair] = {}  # variable -> its cost
         self.x: list[dict[Mode, int]] = []
         self.y: dict[tuple[int, Mode, int], int] = {}

@@ -134,4 +134,7 @@ def move_marks(table: CostTable, assignment: Assignment) -> dict[tuple[str, str,
         for device in wanted:
             for step in port.move(source, device).steps:
                 marks.setdefault((port.tensor, step.kind, step.engine), set()).update(step.marks)
+    for border in (*table.arrivals, *table.departures):
+        for step in border.steps:
+            marks.setdefault((border.tensor, step.kind, step.engine), set()).update(step.marks)
     return {key: tuple(sorted(value)) for key, value in marks.items()}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from h4hc.errors import IntegrityError, Problem, UserError
+from h4hc.manifest import read_manifest
 from h4hc.reporting.schema_check import check, load_schema
 
 REPORT_NAME = "report.json"
@@ -15,9 +17,9 @@ SHOWN_FAULTS = 5
 
 
 def load_report(path: Path) -> dict[str, Any]:
-    """Read `path`, an output folder or a report.json.
+    """Read `path`, an output folder or a report.json. In a folder, the report must be the one of its manifest.
 
-    Raises: UserError when there is none; IntegrityError when it is not a valid report of this version.
+    Raises: UserError when there is none; IntegrityError when it was changed or is no valid report of this version.
     """
     file = path / REPORT_NAME if path.is_dir() else path
     if not file.is_file():
@@ -31,12 +33,26 @@ def load_report(path: Path) -> dict[str, Any]:
             "the report is too large", where=(str(file),), why=f"limit {MAX_REPORT_BYTES} bytes", hint="compile again"
         )
     try:
-        report = json.loads(file.read_bytes())
+        data = file.read_bytes()
+        if path.is_dir():
+            _check_hash(path, data)
+        report = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise IntegrityError("the report is not JSON", where=(str(file),), why=str(error)) from error
     except OSError as error:
         raise UserError("cannot read the report", where=(str(file),), why=str(error.strerror)) from error
     return checked(report, str(file))
+
+
+def _check_hash(folder: Path, data: bytes) -> None:
+    entry = next((f for f in read_manifest(folder).files if f.path == REPORT_NAME), None)
+    if entry is None or entry.sha256 != hashlib.sha256(data).hexdigest():
+        raise IntegrityError(
+            f"{REPORT_NAME} was changed",
+            (str(folder / REPORT_NAME),),
+            "its SHA-256 is not the one in manifest.json",
+            "compile the model again; `h4hc verify` lists every file that was changed",
+        )
 
 
 def checked(report: Any, where: str) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def solver_line(report: Json) -> str:
     s = report["solver"]
     forms = {"latency": format_time, "energy": format_energy}
     bound = forms[s["objective"]](s["bound"]) if s["objective"] in forms else f"{s['bound']:.4g} ps x pJ"
-    return f"{s['status']} for {s['objective']} by {s['name']}; bound {bound}, gap {100 * s['gap']:.2g} %"
+    return f"{s['status']} for {s['objective']}, gap {100 * s['gap']:.2g} %, bound {bound}; {s['name']}"
 
 
 def device_totals(report: Json) -> dict[str, Json]:
@@ -232,11 +232,17 @@ def _slowest(report: Json, width: int) -> list[str]:
 
 
 def refusal_counts(report: Json) -> list[tuple[str, str, int]]:
-    """Why operators run on the host though an accelerator exists: (code, rule, operators), most frequent first."""
+    """Why operators run on the host though an accelerator exists: (code, rule, operators), most frequent first.
+
+    The code of an operator that an accelerator would take is the device's name.
+    """
     found: dict[tuple[str, str], int] = {}
     for op in report["ops"]:
         if op["device"] == "host":
             for key in dict.fromkeys((r["code"], r["rule"]) for r in op["rejections"]):
+                found[key] = found.get(key, 0) + 1
+            for device in dict.fromkeys(a["device"] for a in op["alternatives"]):
+                key = (device, "may run there, but the plan is dearer with it there")
                 found[key] = found.get(key, 0) + 1
     return [(c, rule, n) for (c, rule), n in sorted(found.items(), key=lambda item: (-item[1], item[0]))]
 
@@ -245,7 +251,7 @@ def _off_accelerator(report: Json, width: int) -> list[str]:
     counts = refusal_counts(report)
     if not counts:
         return []
-    lines = ["why operators run on the host: most frequent refusals"]
+    lines = ["why operators run on the host: most frequent reasons"]
     lines += [f"  {n:>4} x {code}: {rule}" for code, rule, n in counts[:REASONS]]
     return [clip(line, width) for line in lines]
 
@@ -254,7 +260,7 @@ def _remarks(report: Json, width: int) -> list[str]:
     total = report["totals"]["latency_ps"]["nominal"]
     marks = sorted(report["basis"], key=lambda b: (-b["latency_ps"], b["mark"]))
     basis = ", ".join(f"{b['mark']} {share(b['latency_ps'], total)}" for b in marks)
-    lines = [_line("rests on", f"{basis or 'no numbers'} of the latency", width)]
+    lines = [_line("evidence", f"{basis or 'no numbers'} of the latency; shares overlap", width)]
     warnings = [d for d in report["diagnostics"] if d["severity"] == "warning"]
     if warnings:
         codes: dict[str, int] = {}

@@ -1,6 +1,6 @@
 """Latency and energy of one layer on digital CIM macros.
 
-With K weights an output, N outputs, P positions, m macros (targets.cim.geometry for the words):
+With P positions and m macros (targets.cim.geometry for the words):
   compute = words of the fullest macro * ceil(P / cus) * input_cycles * read_cycle + fill
   io      = (input bytes + output bytes) / bus bandwidth, overlaps compute; input bytes once each with dedup,
             else every window whole
@@ -16,7 +16,7 @@ from h4hc.errors import CostModelError
 from h4hc.quantity import Quantity, whole
 from h4hc.units import PS_PER_S, ceil_div
 from h4hc.workload import Op, OpKind
-from targets.cim.geometry import Layer, layer, outputs_of, words, words_total
+from targets.cim.geometry import Layer, layer, words
 from targets.cim.spec import CimSpec
 
 PS_PER_NS = 1000
@@ -29,10 +29,9 @@ def op_cost(spec: CimSpec, op: Op, mode: Mode) -> Cost:
     work = layer(op.params)
     if work is None or op.kind is OpKind.CONV_TRANSPOSE:
         raise CostModelError(f"no CIM cost for {op.id!r}", op.origin, f"kind {op.kind.value} has no stationary weights")
-    most, _ = outputs_of(work.outputs, mode.units)
-    reads = words(spec, work.weights_per_output, most)
+    each = words(spec, work, mode.units)
+    reads, stored = max(each), sum(each)
     passes = ceil_div(work.positions, spec.cus)
-    stored = words_total(spec, work.weights_per_output, work.outputs, mode.units)
     terms = [_compute(spec, op, work, reads * passes, stored * passes), _io(spec, work), _start(spec)]
     if not spec.resident:
         terms.append(_reload(spec, stored * spec.word_bytes))

@@ -58,6 +58,14 @@ class Cim:
         """Leakage of all macros [W]."""
         return self.spec.leakage_per_macro.times(self.spec.macros)
 
+    def leakage_marks(self) -> tuple[str, ...]:
+        """Mark of the leakage."""
+        return (self.spec.leakage_per_macro.mark,)
+
+    def weights_in_sram(self) -> bool:
+        """No: they lie in the macros, or come from flash."""
+        return False
+
     def summary(self) -> tuple[tuple[str, str], ...]:
         """Names and values for `targets show`."""
         spec = self.spec

@@ -1,14 +1,17 @@
 """How an operator lies on CIM macros: filters, positions, read words. Integers only; no time, no energy.
 
 A layer has N outputs of K weights each (K = in_channels / groups * kernel volume) and P positions (batch x output
-map, or tokens). Outputs are dealt out evenly over the macros used. A read word holds `rows` weights for each of
-`columns` outputs; a filter longer than that takes several words, shorter ones share a word if the adder tree can be
-cut (`segments`).
+map, or tokens). Outputs are dealt out evenly over the macros used, neighbours to the same macro. A read word holds
+`rows` weights for each of `columns` outputs; a filter longer than that takes several words, shorter ones share a word
+if the adder tree can be cut (`segments`).
+The columns of a word see the same inputs, one a row. So they serve outputs of one group only: a depthwise layer uses
+one column of an array. Segments lie on different rows, so they may belong to different groups.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,10 +32,14 @@ class Array(Protocol):
 
 @dataclass(frozen=True)
 class Layer:
-    """K weights a output, N outputs, P positions; input bytes with and without taking overlaps once; output bytes."""
+    """K weights an output, N outputs of which each `per_group` read the same channels, P positions.
+
+    Input bytes with and without taking overlaps once; output bytes.
+    """
 
     weights_per_output: int
     outputs: int
+    per_group: int
     positions: int
     touched_bytes: int
     window_bytes: int
@@ -43,7 +50,7 @@ def layer(params: OpParams) -> Layer | None:
     """The layer an operator with stationary weights is; None for any other. One byte an element."""
     if isinstance(params, FullyConnectedParams):
         p, k, n = params.positions, params.in_features, params.out_features
-        return Layer(k, n, p, p * k, p * k, p * n)
+        return Layer(k, n, n, p, p * k, p * k, p * n)
     if isinstance(params, ConvParams):
         return _conv_layer(params)
     return None
@@ -59,7 +66,7 @@ def _conv_layer(c: ConvParams) -> Layer:
         )
     window = c.in_channels * kernel * positions
     k = c.in_channels // c.groups * kernel
-    return Layer(k, c.out_channels, positions, touched, window, positions * c.out_channels)
+    return Layer(k, c.out_channels, c.out_channels // c.groups, positions, touched, window, positions * c.out_channels)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -76,27 +83,36 @@ def _volume(dims: tuple[int, ...]) -> int:
     return count
 
 
-def outputs_of(outputs: int, macros: int) -> tuple[int, int]:
-    """Even split: (outputs of the fullest macro, how many macros are that full); the others have one fewer.
+def hands(outputs: int, macros: int) -> list[tuple[int, int]]:
+    """Even split of `outputs` over `macros` as half-open ranges; the first macros have one more.
 
-    >>> outputs_of(10, 4)
-    (3, 2)
+    >>> hands(10, 4)
+    [(0, 3), (3, 6), (6, 8), (8, 10)]
     """
-    most = ceil_div(outputs, macros)
-    return most, macros - (most * macros - outputs)
+    least, more = divmod(outputs, macros)
+    starts = [m * least + min(m, more) for m in range(macros + 1)]
+    return list(itertools.pairwise(starts))
 
 
-def words(array: Array, weights_per_output: int, outputs: int) -> int:
-    """Read words that `outputs` filters take in one macro = reads for one position.
+def words(array: Array, work: Layer, macros: int) -> tuple[int, ...]:
+    """Read words that the layer takes in each macro = reads for one position.
 
-    ceil(K / rows) * ceil(outputs / (columns * filters that share a row)).
+    ceil(K / rows) * ceil(sum over the groups in the macro of ceil(their outputs / columns) / filters sharing rows).
     """
-    per_row = array.rows // weights_per_output if array.segments and weights_per_output <= array.rows else 1
-    return ceil_div(weights_per_output, array.rows) * ceil_div(outputs, array.columns * per_row)
+    k = work.weights_per_output
+    shared = array.rows // k if array.segments and k <= array.rows else 1
+    pieces = ceil_div(k, array.rows)
+    return tuple(
+        pieces * ceil_div(_columns_full(array.columns, work.per_group, first, last), shared)
+        for first, last in hands(work.outputs, macros)
+    )
 
 
-def words_total(array: Array, weights_per_output: int, outputs: int, macros: int) -> int:
-    """Words over all macros of an even split."""
-    most, full = outputs_of(outputs, macros)
-    fuller = full * words(array, weights_per_output, most)
-    return fuller + ((macros - full) * words(array, weights_per_output, most - 1) if most > 1 else 0)
+def _columns_full(columns: int, per_group: int, first: int, last: int) -> int:
+    """Rounds of at most `columns` outputs of one group that outputs first to last (not included) take."""
+    whole_from, whole_to = ceil_div(first, per_group), last // per_group  # groups that lie inside altogether
+    if whole_from > whole_to:  # inside one group
+        return ceil_div(last - first, columns)
+    head, tail = whole_from * per_group - first, last - whole_to * per_group
+    inner = (whole_to - whole_from) * ceil_div(per_group, columns)
+    return ceil_div(head, columns) + inner + ceil_div(tail, columns)

@@ -7,11 +7,14 @@ from collections.abc import Callable
 from h4hc.costtypes import Mode, Rule, Violation
 from h4hc.units import format_bytes
 from h4hc.workload import Op, OpKind, Workload
-from targets.cim.geometry import layer, outputs_of, words
+from targets.cim.geometry import layer, words
 from targets.cim.spec import CimSpec
 
 WEIGHT_KINDS = frozenset({OpKind.CONV, OpKind.DEPTHWISE, OpKind.GROUPED_CONV, OpKind.FULLY_CONNECTED})
-LEGAL_KINDS = WEIGHT_KINDS | {OpKind.VIEW}
+VIEWS = frozenset({OpKind.VIEW})
+LEGAL_KINDS = WEIGHT_KINDS | VIEWS
+
+WEIGHT_TYPE, WEIGHT_TYPE_BITS = "int8", 8  # the only one the models cost: one byte an element, zero point 0
 
 Check = Callable[[Op, Workload], Violation | None]
 
@@ -38,7 +41,16 @@ def make_rules(spec: CimSpec) -> tuple[Rule, ...]:
             True,
         ),
         Rule("cim.stationary_weights", "the weights are constants of the model", _stationary, WEIGHT_KINDS),
+        Rule("cim.weight_type", "weights are int8 with zero point 0", _weight_type, WEIGHT_KINDS),
+        Rule(
+            "cim.weight_bits",
+            f"weights are no wider than the {spec.weight_bits} bits that a macro stores of each",
+            _weight_bits(spec),
+            WEIGHT_KINDS,
+            spec.weight_bits < WEIGHT_TYPE_BITS,
+        ),
         Rule("cim.dtype", f"activations are {types}", _dtype(spec), LEGAL_KINDS),
+        Rule("cim.rescale", "a view keeps its scale: the post unit requantises sums, not inputs", _rescale, VIEWS),
         Rule("cim.post_unit", f"a fused activation is one the post unit has: {activations}", _post(spec), WEIGHT_KINDS),
         Rule("cim.fits", f"one operator's weights fit the {spec.macros} macros together", _fits(spec), WEIGHT_KINDS),
     )
@@ -54,6 +66,29 @@ def _stationary(op: Op, workload: Workload) -> Violation | None:
     return Violation(
         "the weights are computed at run time", "constant weights", "fold them, or leave it to another device"
     )
+
+
+def _weight_type(op: Op, workload: Workload) -> Violation | None:
+    """Macros multiply stored int8 as it is: a zero point would need the sum of each window's inputs."""
+    other = sorted({t for t in op.weight_types if t != WEIGHT_TYPE})
+    if not other:
+        return None
+    return Violation(", ".join(other), f"{WEIGHT_TYPE}, zero point 0", "quantise the weights symmetrically to int8")
+
+
+def _weight_bits(spec: CimSpec) -> Check:
+    def check(op: Op, workload: Workload) -> Violation | None:
+        if spec.weight_bits >= WEIGHT_TYPE_BITS:
+            return None
+        return Violation(f"{WEIGHT_TYPE_BITS} bits", f"{spec.weight_bits} bits", "set weight_bits to 8 or more")
+
+    return check
+
+
+def _rescale(op: Op, workload: Workload) -> Violation | None:
+    if not op.rescales:
+        return None
+    return Violation("output scale differs from input scale", "equal scales", "share one scale, or leave it to another")
 
 
 def _dtype(spec: CimSpec) -> Check:
@@ -89,8 +124,7 @@ def unit_bytes(spec: CimSpec, op: Op, macros: int) -> int:
     work = layer(op.params)
     if work is None:
         return 0
-    most, _ = outputs_of(work.outputs, macros)
-    return words(spec, work.weights_per_output, most) * spec.word_bytes
+    return max(words(spec, work, macros)) * spec.word_bytes
 
 
 def _bank_violation(spec: CimSpec, op: Op, macros: int) -> Violation | None:

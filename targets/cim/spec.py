@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,7 +13,18 @@ BITS_PER_BYTE = 8
 KINDS = ("mram_nearmem", "sram_digital")
 ANALOG_KINDS = ("sram_analog", "rram_analog")
 
-Count = Annotated[int, Field(gt=0)]
+MOST_UNITS = 64  # macros, compute units, reads a step: each macro is a mode of the plan
+MOST_READ_BITS = 65536
+MOST_BANK_BITS = 2**36
+MOST_WEIGHT_BITS = 32
+
+Units = Annotated[int, Field(gt=0, le=MOST_UNITS)]
+InputType = Literal["int8", "uint8"]  # the models count one byte an element
+PostFunction = Literal[  # what the compiler fuses; beyond the clamps, the post unit needs a table
+    "clip", "relu", "relu6", "relu_n1_to_1",
+    "elu", "gelu", "gelu_tanh", "hard_sigmoid", "hard_swish", "leaky_relu", "mish", "prelu", "quick_gelu", "sigmoid",
+    "silu", "softplus", "swish", "tanh",
+]  # fmt: skip
 
 
 class CimSpec(Sourced):
@@ -28,17 +39,17 @@ class CimSpec(Sourced):
 
     shared: Shared
     kind: str
-    macros: Count
-    cus: Count
-    read_bits: Count
-    weight_bits: Count
-    bank_bits: Count
-    columns: Count
-    input_cycles: Count
+    macros: Units
+    cus: Units
+    read_bits: Annotated[int, Field(gt=0, le=MOST_READ_BITS)]
+    weight_bits: Annotated[int, Field(gt=0, le=MOST_WEIGHT_BITS)]
+    bank_bits: Annotated[int, Field(gt=0, le=MOST_BANK_BITS)]
+    columns: Annotated[int, Field(gt=0, le=MOST_READ_BITS)]
+    input_cycles: Units
     segments: bool
     dedup: bool
-    input_types: Annotated[tuple[str, ...], Field(strict=False)]
-    post_activations: Annotated[tuple[str, ...], Field(strict=False)]
+    input_types: Annotated[tuple[InputType, ...], Field(strict=False, min_length=1)]
+    post_activations: Annotated[tuple[PostFunction, ...], Field(strict=False)]
     read_cycle: Annotated[Quantity, unit("ns", positive=True)]
     fill: Annotated[Quantity, unit("ns")]
     start: Annotated[Quantity, unit("ns", positive=True)]

@@ -1,7 +1,8 @@
 """Cost of every operator kind on a Cortex-M core.
 
 latency = max(compute, sram traffic) + weights from flash + dispatch
-  compute  = macs / (MAC/cycle)  or  elements * (cycle/element)  or  bytes / (B/cycle)
+  compute  = macs / (MAC/cycle)  or  elements * (cycle/element)  or  bytes / (B/cycle);
+             a fused function that is no clamp, and a movement that also requantises, on each output element on top
   weights  are read from flash and not overlapped: the core is in order and waits for its loads
   dispatch = fixed cycles a kernel call
 energy = core energy per cycle * busy cycles + memory energy per byte. Rates and bounds: presets/*.toml.
@@ -14,7 +15,6 @@ from h4hc.errors import CostModelError
 from h4hc.quantity import Quantity, at_clock, whole
 from h4hc.units import PS_PER_S
 from h4hc.workload import (
-    ConvParams,
     ElementwiseParams,
     GenericParams,
     MoveParams,
@@ -23,6 +23,7 @@ from h4hc.workload import (
     PoolParams,
     ResizeParams,
     VectorParams,
+    Workload,
 )
 from targets.cortex_m.spec import CortexMSpec, TypeRates
 
@@ -41,13 +42,14 @@ _MAC_KINDS = frozenset(
 )
 
 
-def op_cost(spec: CortexMSpec, op: Op, mode: Mode) -> Cost:
+def op_cost(spec: CortexMSpec, op: Op, mode: Mode, workload: Workload) -> Cost:
     """Latency and energy of one operator; see the module's text for the formula."""
-    cycles, used = _compute(spec, op)
+    pure_view = op.kind is OpKind.VIEW and not op.rescales
+    cycles, used = _compute(spec, op, sum(workload.tensor[name].elements for name in op.outputs))
     compute_latency = at_clock(cycles, spec.clock_hz)
     core = whole(_product(cycles, spec.energy_per_cycle))
-    traffic = op.input_bytes + op.output_bytes if op.kind is not OpKind.VIEW else 0
-    overhead = spec.view_overhead if op.kind is OpKind.VIEW else spec.op_overhead
+    traffic = 0 if pure_view else op.input_bytes + op.output_bytes
+    overhead = spec.view_overhead if pure_view else spec.op_overhead
     terms = [
         Term("compute", "parallel", compute_latency, core, "core"),
         _memory_term(spec, op, traffic),
@@ -60,8 +62,9 @@ def op_cost(spec: CortexMSpec, op: Op, mode: Mode) -> Cost:
             "core",
         ),
     ]
-    sram = spec.shared.sram
-    used += [overhead, spec.energy_per_cycle, spec.memory_rate, sram.read_energy, sram.write_energy]
+    used += [overhead, spec.energy_per_cycle]
+    if traffic:
+        used += [spec.memory_rate, spec.shared.sram.read_energy, spec.shared.sram.write_energy]
     if op.weight_bytes:
         used += [spec.shared.flash.bandwidth, spec.shared.flash.read_energy]
     kept = tuple(t for t in terms if t.latency != ZERO or t.energy != ZERO)
@@ -108,9 +111,21 @@ def _sum(a: Bounds, b: Bounds) -> Bounds:
     return a[0] + b[0], a[1] + b[1], a[2] + b[2]
 
 
-def _compute(spec: CortexMSpec, op: Op) -> tuple[Bounds, list[Quantity]]:
-    """Cycles the core computes, and the quantities used."""
+def _compute(spec: CortexMSpec, op: Op, results: int) -> tuple[Bounds, list[Quantity]]:
+    """Cycles the core computes, and the quantities used; `results`: elements of the outputs."""
     rates: TypeRates = getattr(spec.rates, _TYPE_CLASS.get(op.dtype, "other"))
+    bounds, used = _main(spec, rates, op)
+    extras = [rates.elements.quantize] if op.rescales else []
+    if op.activation and op.activation not in spec.free_activations:
+        extras.append(rates.elements.activation)
+    for extra in extras:
+        bounds, used = _sum(bounds, extra.times(results)), [*used, extra]
+    return bounds, used
+
+
+def _main(spec: CortexMSpec, rates: TypeRates, op: Op) -> tuple[Bounds, list[Quantity]]:
+    """The operator itself, without what is fused into it."""
+    used: list[Quantity]
     if op.kind is OpKind.VIEW:
         return (0.0, 0.0, 0.0), []
     if op.kind in _MAC_KINDS:
@@ -125,29 +140,11 @@ def _compute(spec: CortexMSpec, op: Op) -> tuple[Bounds, list[Quantity]]:
         bounds, used = per_element.times(count), [per_element]
         if op.macs:  # recurrent nets, whole attention, bodies of control flow: products without a kernel of their own
             bounds, used = _sum(bounds, rates.macs.matmul.divide(op.macs)), [*used, rates.macs.matmul]
-    if op.activation and op.activation not in spec.free_activations:
-        extra = rates.elements.activation
-        bounds, used = _sum(bounds, extra.times(_results(op))), [*used, extra]
     return bounds, used
 
 
 def _is_transpose(op: Op) -> bool:
     return isinstance(op.params, MoveParams) and op.params.function == "transpose"
-
-
-def _results(op: Op) -> int:
-    """Values a fused activation runs over: the operator's outputs, one byte an element when planned as int8."""
-    match op.params:
-        case ConvParams() as p:
-            return p.batch * p.out_channels * _volume(p.out_spatial)
-        case PoolParams() as p:
-            return p.batch * p.channels * _volume(p.out_spatial)
-        case ElementwiseParams() as p:
-            return p.elements
-        case VectorParams() as p:
-            return p.rows * p.length
-        case _:
-            return op.output_bytes
 
 
 def _elements(spec: CortexMSpec, op: Op) -> tuple[int, str]:

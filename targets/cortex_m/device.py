@@ -36,7 +36,7 @@ class CortexM:
 
     def cost(self, op: Op, mode: Mode, workload: Workload) -> Cost:
         """See targets.cortex_m.cost."""
-        return cost_model.op_cost(self.spec, op, mode)
+        return cost_model.op_cost(self.spec, op, mode, workload)
 
     def ridge_points(self) -> tuple[RidgePoint, ...]:
         """int8 convolution rate over the SRAM port, and over flash for weights."""
@@ -54,6 +54,14 @@ class CortexM:
     def leakage_w(self) -> tuple[float, float, float]:
         """Leakage while the system is awake [W]."""
         return self.spec.leakage.times(1)
+
+    def leakage_marks(self) -> tuple[str, ...]:
+        """Mark of the leakage."""
+        return (self.spec.leakage.mark,)
+
+    def weights_in_sram(self) -> bool:
+        """No: they are read from flash."""
+        return False
 
     def summary(self) -> tuple[tuple[str, str], ...]:
         """Names and values for `targets show`."""

@@ -11,6 +11,7 @@ from h4hc.system_spec import Shared
 
 MacRate = Annotated[Quantity, unit("MAC/cycle", positive=True)]
 ElementCycles = Annotated[Quantity, unit("cycle/element")]
+LEAST_CLOCK_HZ, MOST_CLOCK_HZ = 10_000, 10_000_000_000
 
 
 class MacRates(Schema):
@@ -68,7 +69,7 @@ class CortexMSpec(Sourced):
     injected: ClassVar[frozenset[str]] = frozenset({"shared"})
 
     shared: Shared
-    clock_hz: Annotated[int, Field(gt=0)]
+    clock_hz: Annotated[int, Field(ge=LEAST_CLOCK_HZ, le=MOST_CLOCK_HZ)]
     simple_functions: Annotated[tuple[str, ...], Field(strict=False)]
     free_activations: Annotated[tuple[str, ...], Field(strict=False)]
     memory_rate: Annotated[Quantity, unit("B/cycle", positive=True)]

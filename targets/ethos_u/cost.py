@@ -44,11 +44,12 @@ class _Load:
     first_bytes: int = 0
     macs: int = 0
     array_bounds: tuple[float, float, float] | None = None  # where the cycles themselves are an interval
+    used: tuple[Quantity, ...] = ()  # numbers that went into the array cycles
 
 
 def op_cost(spec: EthosUSpec, op: Op, mode: Mode, workload: Workload) -> Cost:
     """Cost of an operator that passes the rules; CostModelError if it cannot be mapped."""
-    if op.kind is OpKind.VIEW:
+    if op.kind is OpKind.VIEW and not op.rescales:
         return _view_cost(spec, mode)
     load = _softmax(spec, op) if op.kind is OpKind.SOFTMAX else _load(spec, op, workload)
     terms = _terms(spec, load)
@@ -79,6 +80,7 @@ def _load(spec: EthosUSpec, op: Op, workload: Workload) -> _Load:
         scale_reads=sum(p.scale_reads for p in parts),
         first_bytes=max(p.first_bytes for p in parts),
         macs=sum(p.macs for p in parts),
+        used=tuple(q for p in parts for q in p.used),
     )
     apart = sum(max(_lanes(spec, p)) for p in parts)
     together = max(_lanes(spec, total))
@@ -91,7 +93,12 @@ def _pass_load(spec: EthosUSpec, op: Op, work: Work) -> _Load:
     if blocks is None:
         raise CostModelError(f"no block of {op.id!r} fits the SHRAM", op.origin, f"kernel {work.kernel}")
     bias = spec.flash_port.read_latency if spec.memory_mode == "Shared_Sram" else spec.sram_port.read_latency
-    cost = pass_cost(arch, work, blocks, spec.port, bias.value, _per_output(spec, work))
+    stage = _output_stage(spec, work)
+    cost = pass_cost(arch, work, blocks, spec.port, bias.value, max(q.value for q in stage))
+    sram = spec.sram_port
+    used = [*stage, sram.bytes_per_cycle, sram.read_latency, sram.write_latency, sram.burst]
+    used += [bias] if work.weights else []
+    used += [spec.table_load] if work.activation == "lut" else []
     scales = spec.arch.scale_bytes * work.ofm[2] if work.weights else 0
     slices = max(1, ceil_div(work.ofm[2], spec.arch.weight_slice_channels)) if cost.weight_passes > 1 else 0
     return _Load(
@@ -103,11 +110,12 @@ def _pass_load(spec: EthosUSpec, op: Op, work: Work) -> _Load:
         scale_reads=scales * cost.weight_passes * work.times,
         first_bytes=ceil_div(work.weights + scales, slices) if slices else 0,
         macs=cost.macs * work.times if work.unit in ("conv", "depthwise", "vector", "reduce_sum") else 0,
+        used=tuple(used),
     )
 
 
-def _per_output(spec: EthosUSpec, work: Work) -> float:
-    """Cycles an element takes in the output stage: the slower of rescaling and activation.
+def _output_stage(spec: EthosUSpec, work: Work) -> tuple[Quantity, ...]:
+    """Cycles an element takes in rescaling and in the activation, of which the slower counts.
 
     A table behind a pass that does nothing else costs no more than the pass itself.
     """
@@ -117,7 +125,7 @@ def _per_output(spec: EthosUSpec, work: Work) -> float:
         rate = variant.out_int32_binary if work.ifm2 is not None else variant.out_int32_unary
     alone = work.unit == "pool" and work.kernel == (1, 1)
     activation: Quantity = getattr(variant, f"act_{work.activation}")
-    return rate.value if alone else max(rate.value, activation.value)
+    return (rate,) if alone else (rate, activation)
 
 
 def _lanes(spec: EthosUSpec, load: _Load) -> tuple[float, float, float]:
@@ -237,6 +245,8 @@ def _softmax(spec: EthosUSpec, op: Op) -> _Load:
     each, fixed = spec.variant.softmax, spec.softmax_fixed
     cycles = each.value * elements + fixed.value
     bounds = (each.low * elements + fixed.low, cycles, each.high * elements + fixed.high)
+    used = [each, fixed, spec.softmax_traffic]
+    used += [spec.softmax_flash] if spec.memory_mode == "Shared_Sram" else []
     constants = int(spec.softmax_flash.value * elements) if spec.memory_mode == "Shared_Sram" else 0
     wait = int(_flash_cycles(spec, _same(constants))[1])
     return _Load(
@@ -246,6 +256,7 @@ def _softmax(spec: EthosUSpec, op: Op) -> _Load:
         scale_reads=constants,
         stalls=wait,
         array_bounds=bounds,
+        used=tuple(used),
     )
 
 
@@ -269,13 +280,18 @@ def _view_cost(spec: EthosUSpec, mode: Mode) -> Cost:
 
 
 def _marks(spec: EthosUSpec, load: _Load) -> tuple[str, ...]:
-    shared = spec.shared
-    used = [spec.calibration, spec.mac_energy, spec.cycle_energy, shared.sram.read_energy, shared.sram.write_energy]
-    used += [spec.sram_port.bytes_per_cycle, spec.variant.out_other]
+    """Marks of the numbers that this operator's cost rests on."""
+    shared, from_flash = spec.shared, spec.memory_mode == "Shared_Sram"
+    used = [*load.used, spec.calibration, spec.cycle_energy, spec.sram_port.bytes_per_cycle]
+    used += [shared.sram.read_energy, shared.sram.write_energy]
+    if load.macs:
+        used.append(spec.mac_energy)
     if load.weight_bytes:
         used.append(spec.weight_ratio)
-        if spec.memory_mode == "Shared_Sram":
-            used += [shared.flash.bandwidth, shared.flash.read_energy]
-    if load.array_bounds is not None:
-        used += [spec.variant.softmax, spec.softmax_fixed, spec.softmax_traffic]
+    if from_flash and (load.weight_bytes or load.scale_reads):
+        used += [shared.flash.bandwidth, shared.flash.read_energy]
+    if from_flash and load.first_bytes:
+        used.append(spec.flash_port.read_latency)
+    if from_flash and spec.table_load in load.used:
+        used += [shared.flash.bandwidth, spec.flash_port.read_latency]
     return tuple(sorted({q.mark for q in used}))

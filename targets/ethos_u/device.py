@@ -55,6 +55,14 @@ class EthosU:
         """Leakage while the system is awake [W]."""
         return self.spec.leakage.times(1)
 
+    def leakage_marks(self) -> tuple[str, ...]:
+        """Mark of the leakage."""
+        return (self.spec.leakage.mark,)
+
+    def weights_in_sram(self) -> bool:
+        """With Sram_Only."""
+        return self.spec.memory_mode == "Sram_Only"
+
     def summary(self) -> tuple[tuple[str, str], ...]:
         """Names and values for `targets show`: the selected variant only."""
         spec = self.spec

@@ -29,5 +29,6 @@ NORMS = {  # passes over all elements: (sums, products), each with a mean or two
     "batch_norm": (1, 1),
 }
 NORM_MEANS = {"layer_norm": 2, "instance_norm": 2, "group_norm": 2, "rms_norm": 1, "batch_norm": 0}
+INNERMOST_ONLY = frozenset({"softmax", "layer_norm", "rms_norm", "sum"})  # no mapping over an outer axis
 COPIES = frozenset({"concat", "slice", "split", "pad", "tile"})
 MOVES = COPIES | {"transpose"}

@@ -6,10 +6,12 @@ from math import prod
 
 from h4hc.costtypes import Rule, Violation
 from h4hc.workload import ConvParams, Op, OpKind, PoolParams, ResizeParams, Workload
+from targets.ethos_u.padding import is_padded, is_same, read_padding
 
 MAX_STRIDE = 3
 MAX_KERNEL_HEIGHT = 64
 MAX_KERNEL_AREA = 64 * 64
+WEIGHT_TYPE = "int8"
 MAX_FILTER_WEIGHTS = 65536  # sum of |w| <= 127 * 65536 holds for any filter this long
 
 CONVS = frozenset({OpKind.CONV, OpKind.DEPTHWISE, OpKind.GROUPED_CONV, OpKind.CONV_TRANSPOSE})
@@ -34,13 +36,36 @@ def _constant(op: Op, workload: Workload) -> Violation | None:
     return None if op.weights else Violation("the weights are computed at run time", "constant weights")
 
 
+def _weight_type(op: Op, workload: Workload) -> Violation | None:
+    other = sorted({t for t in op.weight_types if t != WEIGHT_TYPE})
+    if not other:
+        return None
+    return Violation(", ".join(other), f"{WEIGHT_TYPE}, zero point 0", "quantise the weights symmetrically to int8")
+
+
+def _average(op: Op, workload: Workload) -> Violation | None:
+    p = op.params
+    assert isinstance(p, PoolParams), op.id
+    if p.function != "average" or not is_padded(p):
+        return None
+    if p.count_include_pad:
+        return Violation("padding counts in the average", "averages over the image alone", "set count_include_pad=0")
+    if is_same(p):
+        return None
+    sides = " and ".join(f"{before} before, {behind} behind" for before, behind in read_padding(p))
+    return Violation(
+        f"padding {sides}", "out = ceil(in / stride), the smaller half before", "pad in an operator before"
+    )
+
+
 def _stride(op: Op, workload: Workload) -> Violation | None:
     p = op.params
     assert isinstance(p, ConvParams | PoolParams), op.id
     if max(p.stride) <= MAX_STRIDE:
         return None
     dilated = isinstance(p, ConvParams) and max(p.dilation) > 1
-    if op.kind is not OpKind.DEPTHWISE and not any(p.pads) and not dilated:
+    padded = any(p.pads) if isinstance(p, ConvParams) else is_padded(p)
+    if op.kind is not OpKind.DEPTHWISE and not padded and not dilated:
         return None
     return Violation(f"stride {max(p.stride)}", f"{MAX_STRIDE}; above, only undilated and unpadded, not depthwise")
 
@@ -91,6 +116,13 @@ CONVOLUTIONS = (
     Rule("ethos_u.planar", "images have one or two spatial axes", _planar, IMAGES),
     Rule("ethos_u.batch", "the batch is 1", _batch, IMAGES),
     Rule("ethos_u.constant_weights", "the weights are constants of the model", _constant, WEIGHTED),
+    Rule("ethos_u.weight_type", "weights are int8 with zero point 0", _weight_type, WEIGHTED),
+    Rule(
+        "ethos_u.average",
+        "a padded average has SAME padding and divides by the positions inside the image",
+        _average,
+        frozenset({OpKind.POOL}),
+    ),
     Rule(
         "ethos_u.stride",
         f"strides are at most {MAX_STRIDE}; longer ones only undilated, unpadded and not depthwise",

@@ -21,18 +21,31 @@ from h4hc.workload import (
     Workload,
 )
 from targets.ethos_u import functions
+from targets.ethos_u.padding import needs_copy, read_padding
 from targets.ethos_u.work import Activation, Arch, Format, Hwc, Output, Work
 
 INT32 = 32
 WIDEST_WINDOW = 256  # of a pooling pass
 IMAGE_RANK = 4
+RESCALED = frozenset({OpKind.VIEW, OpKind.MOVE, OpKind.POOL, OpKind.RESIZE, OpKind.REDUCE})
 BATCHES_SPLIT = (3, 2)  # a product of activations is cut in so many parts along its longer side, if they stay wide
 LEAST_PART = 4
 
 
 def passes(arch: Arch, op: Op, workload: Workload) -> tuple[Work, ...]:
-    """Hardware passes of an operator that the rules allow; () for a view and for softmax, which cost.py knows."""
-    return tuple(_placed(w, op, workload) for w in _with_activation(_main(arch, op, workload), op.activation))
+    """Hardware passes of an operator that the rules allow; () for a plain view and for softmax, which cost.py knows.
+
+    A movement or pooling that changes the scale takes one more pass over each output: the copy itself keeps it.
+    """
+    works = _with_activation(_main(arch, op, workload), op.activation)
+    if op.rescales and op.kind in RESCALED:
+        works += tuple(requantised(physical(workload.tensor[name])) for name in op.outputs)
+    return tuple(_placed(w, op, workload) for w in works)
+
+
+def requantised(shape: Hwc) -> Work:
+    """A pass that only brings values to another scale."""
+    return Work("pool", "other", shape, shape)
 
 
 def _main(arch: Arch, op: Op, workload: Workload) -> tuple[Work, ...]:
@@ -45,7 +58,7 @@ def _main(arch: Arch, op: Op, workload: Workload) -> tuple[Work, ...]:
         case MatmulParams() as p:
             return _matmul(arch, p)
         case PoolParams() as p:
-            return (_pool(p),)
+            return _pool(p)
         case ResizeParams() as p:
             return _resize(p)
         case VectorParams() as p if op.kind is not OpKind.SOFTMAX:
@@ -137,10 +150,16 @@ def _parts(arch: Arch, shape: Hwc) -> Hwc:
     return shape
 
 
-def _pool(p: PoolParams) -> Work:
+def _pool(p: PoolParams) -> tuple[Work, ...]:
+    """One pass; a maximum with other padding than SAME first copies the image into a padded one."""
     output: Output = "maxpool" if p.function == "max" else "other"
-    ifm, ofm = (*_pair(p.in_spatial), p.channels), (*_pair(p.out_spatial), p.channels)
-    return Work("pool", output, ifm, ofm, _pair(p.kernel), _pair(p.stride))
+    ofm = (*_pair(p.out_spatial), p.channels)
+    size, copies = p.in_spatial, needs_copy(p)
+    if copies:
+        size = tuple(s + before + behind for s, (before, behind) in zip(size, read_padding(p), strict=True))
+    ifm = (*_pair(size), p.channels)
+    pooling = Work("pool", output, ifm, ofm, _pair(p.kernel), _pair(p.stride))
+    return (Work("pool", "other", ifm, ifm), pooling) if copies else (pooling,)
 
 
 def _resize(p: ResizeParams) -> tuple[Work, ...]:
@@ -166,7 +185,8 @@ def _vectors(op: Op, p: VectorParams, workload: Workload) -> tuple[Work, ...]:
         return _reduce(p.function, p, _reduced_image(op, p, workload))
     sums, products = functions.NORMS[p.function]
     shape = _norm_shape(p)
-    means = _reduce("mean", p, None) * functions.NORM_MEANS[p.function]
+    image = None if p.innermost else physical(workload.tensor[op.inputs[0]])
+    means = _reduce("mean", p, image) * functions.NORM_MEANS[p.function]
     add = Work("elementwise", "add", shape, shape, ifm2=shape)
     return (*means, *(add,) * sums, *(replace(add, output="mul"),) * products)
 
@@ -176,24 +196,18 @@ def _norm_shape(p: VectorParams) -> Hwc:
 
 
 def _reduced_image(op: Op, p: VectorParams, workload: Workload) -> Hwc | None:
-    """The input as an image if the reduction runs over all its positions."""
+    """The input as an image if the reduction runs over all its positions, or over another axis than the innermost."""
     shape = physical(workload.tensor[op.inputs[0]])
-    return shape if shape[0] * shape[1] == p.length and shape[2] == p.rows else None
+    if shape[0] * shape[1] == p.length and shape[2] == p.rows:
+        return shape
+    return None if p.innermost else (1, p.length, p.rows)
 
 
 def _reduce(function: str, p: VectorParams, image: Hwc | None) -> tuple[Work, ...]:
     if function == "sum":
         return (Work("reduce_sum", "other", (1, p.rows, p.length), (1, p.rows, 1)),)
     if function in ("max", "min"):
-        works: list[Work] = []
-        length = p.length
-        while length > 1 or not works:
-            window = min(length, WIDEST_WINDOW)
-            left = ceil_div(length, window)
-            stride = (1, window)
-            works.append(Work("pool", "maxpool", (p.rows, length, 1), (p.rows, left, 1), (1, window), stride))
-            length = left
-        return tuple(works)
+        return _extreme(p)
     if image is not None:
         h, w, c = image
         main = Work("depthwise", "other", image, (1, 1, c), (h, w), weights=h * w * c)
@@ -202,12 +216,26 @@ def _reduce(function: str, p: VectorParams, image: Hwc | None) -> tuple[Work, ..
     return main, Work("elementwise", "mul", (p.rows, 1, 1), (p.rows, 1, 1), ifm2=(p.rows, 1, 1), ifm_bits=INT32)
 
 
+def _extreme(p: VectorParams) -> tuple[Work, ...]:
+    """Pooling along the vectors, in steps where they are longer than a window; outer axes lie across the channels."""
+    height, depth = (p.rows, 1) if p.innermost else (1, p.rows)
+    works: list[Work] = []
+    length = p.length
+    while length > 1 or not works:
+        window = min(length, WIDEST_WINDOW)
+        left = ceil_div(length, window)
+        ifm, ofm = (height, length, depth), (height, left, depth)
+        works.append(Work("pool", "maxpool", ifm, ofm, (1, window), (1, window)))
+        length = left
+    return tuple(works)
+
+
 def _elementwise(op: Op, p: ElementwiseParams, workload: Workload) -> tuple[Work, ...]:
     shape = physical(workload.tensor[op.outputs[0]])
     if op.kind is OpKind.ACTIVATION:
         return _activation(p.function, shape)
     if op.kind is OpKind.QUANTIZE:
-        return (Work("pool", "other", shape, shape),)
+        return (requantised(shape),)
     if p.function in functions.SCALAR_STEPS:
         return _activation(p.function, shape)
     output: Output = "mul" if p.function in functions.PRODUCTS else "add"

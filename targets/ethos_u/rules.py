@@ -25,8 +25,9 @@ from h4hc.workload import (
 )
 from targets.ethos_u import functions
 from targets.ethos_u.blocks import choose_blocks
-from targets.ethos_u.image_rules import CONVOLUTIONS, CONVS, WEIGHTED
+from targets.ethos_u.image_rules import CONVOLUTIONS, WEIGHTED
 from targets.ethos_u.mapping import passes
+from targets.ethos_u.padding import is_padded
 from targets.ethos_u.work import Arch
 
 TYPES = ("int8", "uint8")
@@ -88,6 +89,8 @@ def _rank(op: Op, workload: Workload) -> Violation | None:
 
 
 def _axis_length(op: Op, workload: Workload) -> Violation | None:
+    if op.kind is OpKind.VIEW and not op.rescales:
+        return None  # no pass runs over it
     for tensor in _tensors(op, workload):
         if max(tensor.shape, default=1) > MAX_AXIS:
             return Violation(f"an axis of {max(tensor.shape)} in {tensor.name}", f"{MAX_AXIS}")
@@ -104,7 +107,7 @@ def _window(op: Op, workload: Workload) -> Violation | None:
     p = op.params
     assert isinstance(p, PoolParams), op.id
     seen = "x".join(map(str, p.kernel))
-    if p.function == "average" and any(p.pads) and max(p.kernel) > MAX_PADDED_WINDOW:
+    if p.function == "average" and is_padded(p) and max(p.kernel) > MAX_PADDED_WINDOW:
         return Violation(f"padded {seen}", f"{MAX_PADDED_WINDOW}x{MAX_PADDED_WINDOW} where padded")
     height = p.kernel[0] if len(p.kernel) == 2 else 1
     if height > MAX_WINDOW_HEIGHT or prod(p.kernel) > MAX_WINDOW_AREA:
@@ -176,6 +179,25 @@ def _elementwise(op: Op, workload: Workload) -> Violation | None:
     )
 
 
+def _selection(op: Op, workload: Workload) -> Violation | None:
+    p = op.params
+    assert isinstance(p, ElementwiseParams), op.id
+    if p.function not in functions.SELECTIONS or not op.rescales:
+        return None
+    return Violation("inputs and output differ in scale", "one scale", "quantise inputs and output alike")
+
+
+def _innermost(op: Op, workload: Workload) -> Violation | None:
+    """Softmax and sums run over channels only; a mean, a maximum and a minimum also over positions."""
+    p = op.params
+    assert isinstance(p, VectorParams), op.id
+    if p.innermost or p.length <= 1 or p.function not in functions.INNERMOST_ONLY:
+        return None
+    return Violation(
+        f"{p.function} over an outer axis", "the innermost axis in memory", "transpose before and behind, or leave it"
+    )
+
+
 def _activation(op: Op, workload: Workload) -> Violation | None:
     p = op.params
     assert isinstance(p, ElementwiseParams), op.id
@@ -221,10 +243,11 @@ def _shram_rule(arch: Arch) -> Rule:
     def check(op: Op, workload: Workload) -> Violation | None:
         for work in passes(arch, op, workload):
             if choose_blocks(arch, work) is None:
-                return Violation(f"kernel {work.kernel[0]}x{work.kernel[1]}", "a block that fits the SHRAM")
+                seen = f"{work.unit} pass with kernel {work.kernel[0]}x{work.kernel[1]}"
+                return Violation(seen, f"a block that fits {arch.shram_banks} banks of {arch.bank_bytes} B")
         return None
 
-    return Rule("ethos_u.shram", "some block of the operator fits the NPU's SHRAM", check, CONVS | {OpKind.POOL})
+    return Rule("ethos_u.shram", "some block of each pass fits the NPU's SHRAM", check, RUN)
 
 
 _GENERAL = (
@@ -233,7 +256,7 @@ _GENERAL = (
     Rule("ethos_u.static", "all shapes are known at compile time", _static, RUN),
     Rule("ethos_u.present", "there is at least one input and one output, and none is empty", _present, RUN),
     Rule("ethos_u.rank", f"tensors have at most {MAX_RANK} axes longer than 1", _rank, RUN),
-    Rule("ethos_u.axis", f"no axis is longer than {MAX_AXIS}", _axis_length, RUN - {OpKind.VIEW}),
+    Rule("ethos_u.axis", f"no axis is longer than {MAX_AXIS}", _axis_length, RUN),
 )
 _OTHERS = (
     Rule("ethos_u.pool", "pooling is max or average", _pool_function, frozenset({OpKind.POOL})),
@@ -242,6 +265,12 @@ _OTHERS = (
         f"a pooling window is at most {MAX_WINDOW_HEIGHT} high and {MAX_WINDOW_AREA} in area; a padded average 8 x 8",
         _window,
         frozenset({OpKind.POOL}),
+    ),
+    Rule(
+        "ethos_u.innermost",
+        "softmax, layer norm, RMS norm and sums run along the innermost axis in memory",
+        _innermost,
+        frozenset({OpKind.SOFTMAX, OpKind.NORM, OpKind.REDUCE}),
     ),
     Rule("ethos_u.reduction", "reductions are mean, sum, max or min", _reduction, frozenset({OpKind.REDUCE})),
     Rule(
@@ -274,6 +303,7 @@ _OTHERS = (
         _elementwise,
         frozenset({OpKind.ELEMENTWISE}),
     ),
+    Rule("ethos_u.selection", "minimum and maximum keep their scale", _selection, frozenset({OpKind.ELEMENTWISE})),
     Rule(
         "ethos_u.activation",
         "a function of one value is one the vendor's compiler has a table for",

@@ -12,9 +12,14 @@ from h4hc.system_spec import Shared
 from targets.ethos_u.cycles import Port
 from targets.ethos_u.work import Arch
 
-Count = Annotated[int, Field(gt=0)]
-Whole = Annotated[int, Field(ge=0)]
-Shape = Annotated[tuple[Count, Count, Count], Field(strict=False)]
+LEAST_CLOCK_HZ, MOST_CLOCK_HZ = 10_000, 10_000_000_000
+MOST_COUNT = 65536
+MOST_BLOCK_SIDE = 256  # the block search tries every step of every side
+
+Count = Annotated[int, Field(gt=0, le=MOST_COUNT)]
+Whole = Annotated[int, Field(ge=0, le=MOST_COUNT)]
+Side = Annotated[int, Field(gt=0, le=MOST_BLOCK_SIDE)]
+Shape = Annotated[tuple[Side, Side, Side], Field(strict=False)]
 PerElement = Annotated[Quantity, unit("cycle/element")]
 Cycles = Annotated[Quantity, unit("cycle")]
 
@@ -66,7 +71,7 @@ class PortSpec(Schema):
     bytes_per_cycle: Annotated[Quantity, unit("B/cycle", positive=True)]
     read_latency: Cycles
     write_latency: Cycles
-    burst: Annotated[Quantity, unit("B", positive=True)]
+    burst: Annotated[Quantity, unit("B", positive=True, counted=True)]
 
 
 class FlashPort(Schema):
@@ -82,7 +87,7 @@ class EthosUSpec(Sourced):
 
     shared: Shared
     macs: Count
-    clock_hz: Count
+    clock_hz: Annotated[int, Field(ge=LEAST_CLOCK_HZ, le=MOST_CLOCK_HZ)]
     memory_mode: Literal["Sram_Only", "Shared_Sram"]
     arch: CommonArch
     variants: dict[str, Variant]

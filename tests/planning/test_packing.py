@@ -45,3 +45,15 @@ def test_search_finds_what_first_fit_misses() -> None:
     awkward = [(1, 5), (1, 4), (1, 3), (1, 3), (1, 3)]  # 2 x 9: 5+4 and 3+3+3; the emptiest unit takes the 4 first
     assert pack(awkward, 2, 9, node_limit=0) is None
     assert pack(awkward, 2, 9) is not None
+
+
+def test_many_units_do_not_blow_the_search_up() -> None:
+    half = 24
+    items = [(half, 5), (half, 4), (half, 3), (half, 3), (half, 3)]  # the awkward case, on 48 units
+    packed = pack(items, 2 * half, 9)
+    assert packed is not None
+    load = [0] * (2 * half)
+    for (_, share), chosen in zip(items, packed, strict=True):
+        for unit in chosen:
+            load[unit] += share
+    assert max(load) <= 9

@@ -6,6 +6,7 @@ from h4hc.workload import (
     ConvParams,
     ElementwiseParams,
     GenericParams,
+    Layout,
     MatmulParams,
     MoveParams,
     OpKind,
@@ -26,12 +27,21 @@ def elementwise(kind: OpKind, function: str, shape: tuple[int, ...] = IMAGE, inp
 
 
 def pool(
-    function: str = "max", kernel: int = 2, stride: int = 2, size: int = 14, channels: int = 16, pad: int = 0
+    function: str = "max",
+    kernel: int = 2,
+    stride: int = 2,
+    size: int = 14,
+    channels: int = 16,
+    pads: tuple[int, int] = (0, 0),
+    *,
+    counted: bool = False,
 ) -> Workload:
-    """Pooling of a square image."""
-    out = (size + 2 * pad - kernel) // stride + 1
+    """Pooling of a square image with `pads` before and behind each axis; counted: the average counts them."""
+    before, behind = pads
+    out = (size + before + behind - kernel) // stride + 1
+    around = (before, before, behind, behind)
     params = PoolParams(
-        "pool", function, 1, channels, (kernel,) * 2, (stride,) * 2, (pad,) * 4, (size,) * 2, (out,) * 2
+        "pool", function, 1, channels, (kernel,) * 2, (stride,) * 2, around, (size,) * 2, (out,) * 2, counted
     )
     return one_op(OpKind.POOL, params, (1, channels, size, size), (1, channels, out, out))
 
@@ -39,7 +49,15 @@ def pool(
 def vector(kind: OpKind, function: str, rows: int = 8, length: int = 64) -> Workload:
     """Softmax, norm or reduction along the last axis."""
     out = (1, rows, 1) if kind is OpKind.REDUCE else (1, rows, length)
-    return one_op(kind, VectorParams("vector", function, rows, length), (1, rows, length), out)
+    layout = Layout.ROW_MAJOR
+    return one_op(kind, VectorParams("vector", function, rows, length), (1, rows, length), out, layout=layout)
+
+
+def outer_vector(kind: OpKind, function: str, rows: int = 16, length: int = 64) -> Workload:
+    """The same along the first axis: vectors lie across the memory."""
+    out = (1, 1, rows) if kind is OpKind.REDUCE else (1, length, rows)
+    params = VectorParams("vector", function, rows, length, innermost=False)
+    return one_op(kind, params, (1, length, rows), out, layout=Layout.ROW_MAJOR)
 
 
 def resize(mode: str = "nearest", coordinates: str = "asymmetric", size: int = 7, out: int = 14) -> Workload:

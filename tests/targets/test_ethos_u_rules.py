@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from h4hc.cost import device_rejection
+from h4hc.costtypes import Cost
 from h4hc.target_file import load_system
-from h4hc.workload import ConvParams, ElementwiseParams, OpKind, Tensor, VectorParams, Workload
+from h4hc.workload import ConvParams, ElementwiseParams, OpKind, PoolParams, Tensor, VectorParams, Workload
 from tests.targets import samples
 from tests.targets.vela_layers import conv_workload, fc_workload, one_op
 
@@ -41,8 +42,14 @@ def _transposed(**changes: object) -> Workload:
     return replace(workload, ops=(op,))
 
 
-def _padded_average(kernel: int) -> Workload:
-    return samples.pool("average", kernel, 1, size=20, pad=1)
+def _padded_average(kernel: int, *, counted: bool = False) -> Workload:
+    """SAME padding at stride 1."""
+    pads = ((kernel - 1) // 2, kernel // 2)
+    return samples.pool("average", kernel, 1, size=20, pads=pads, counted=counted)
+
+
+def _changed(workload: Workload, **changes: object) -> Workload:
+    return replace(workload, ops=(replace(workload.ops[0], **changes),))  # type: ignore[arg-type]
 
 
 CASES: list[tuple[str, Workload, str]] = [
@@ -80,12 +87,32 @@ CASES: list[tuple[str, Workload, str]] = [
     ("lp pool", samples.pool("lp"), "pool"),
     ("padded average 8", _padded_average(8), ""),
     ("padded average 9", _padded_average(9), "window"),
+    ("padded average, padding counted", _padded_average(3, counted=True), "average"),
+    ("average, nothing to count", samples.pool("average", 2, 2, counted=True), ""),
+    ("average padded before only", samples.pool("average", 3, 1, size=20, pads=(2, 0)), "average"),
+    ("average padded to 22", samples.pool("average", 3, 1, size=20, pads=(2, 2)), "average"),
+    (
+        "average of 3 by 2, 1 on each side: SAME puts it behind",
+        samples.pool("average", 3, 2, 20, 16, (1, 1)),
+        "average",
+    ),
+    ("average of 3 by 2, 1 behind", samples.pool("average", 3, 2, 20, 16, (0, 1)), ""),
+    ("average with padding no window reads", samples.pool("average", 2, 2, 20, 16, (0, 1)), ""),
+    ("max padded before only", samples.pool("max", 3, 1, size=20, pads=(2, 0)), ""),
     ("average 20, not padded", samples.pool("average", 20, 1, size=20), ""),
     ("window of 256", samples.pool("average", 256, 1, size=256, channels=1), ""),
     ("window of 257", samples.pool("average", 257, 1, size=257, channels=1), "window"),
     ("softmax of 65535 rows", samples.vector(OpKind.SOFTMAX, "softmax", 65535, 2), ""),
     ("softmax of 65536 rows", samples.vector(OpKind.SOFTMAX, "softmax", 65536, 2), "softmax"),
     ("log softmax", samples.vector(OpKind.SOFTMAX, "log_softmax"), "softmax"),
+    ("softmax over an outer axis", samples.outer_vector(OpKind.SOFTMAX, "softmax"), "innermost"),
+    ("outer softmax of one value", samples.outer_vector(OpKind.SOFTMAX, "softmax", length=1), ""),
+    ("outer layer norm", samples.outer_vector(OpKind.NORM, "layer_norm"), "innermost"),
+    ("outer RMS norm", samples.outer_vector(OpKind.NORM, "rms_norm"), "innermost"),
+    ("instance norm over positions", samples.outer_vector(OpKind.NORM, "instance_norm"), ""),
+    ("sum over an outer axis", samples.outer_vector(OpKind.REDUCE, "sum"), "innermost"),
+    ("mean over an outer axis", samples.outer_vector(OpKind.REDUCE, "mean"), ""),
+    ("maximum over an outer axis", samples.outer_vector(OpKind.REDUCE, "max", length=1000), ""),
     ("mean of 64 x 64", _mean(16, 64, 64), ""),
     ("mean over an axis of 4095", samples.vector(OpKind.REDUCE, "mean", 4, 4095), ""),
     ("mean over an axis of 4096", samples.vector(OpKind.REDUCE, "mean", 4, 4096), "mean"),
@@ -177,3 +204,119 @@ def test_several_operands_are_several_passes() -> None:
         return NPU.cost(workload.ops[0], NPU.modes()[0], workload).cycles
 
     assert cycles(4) == 3 * cycles(2)
+
+
+# --- weights, scales, padding --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [OpKind.CONV, OpKind.DEPTHWISE, OpKind.CONV_TRANSPOSE, OpKind.FULLY_CONNECTED])
+@pytest.mark.parametrize(
+    ("types", "code"),
+    [
+        ((), ""),
+        (("int8",), ""),
+        (("uint8",), "weight_type"),
+        (("int8 asymmetric",), "weight_type"),
+        (("int16",), "weight_type"),
+        (("int8", "float32"), "weight_type"),
+    ],
+)
+def test_weight_types(kind: OpKind, types: tuple[str, ...], code: str) -> None:
+    workload = _changed(samples.legal()[kind], weight_types=types)
+    assert _code(workload) == code
+    if code:
+        rejection = device_rejection(workload.ops[0], NPU, workload)
+        assert rejection is not None
+        assert rejection.value == types[-1]
+
+
+def _npu_cost(workload: Workload) -> Cost:
+    assert device_rejection(workload.ops[0], NPU, workload) is None
+    return NPU.cost(workload.ops[0], NPU.modes()[0], workload)
+
+
+@pytest.mark.parametrize(
+    "workload",
+    [samples.move(OpKind.MOVE, "concat"), samples.pool("max"), samples.move(OpKind.VIEW, "reshape")],
+    ids=["concat", "max pool", "view"],
+)
+def test_change_of_scale_is_one_more_pass(workload: Workload) -> None:
+    """As much as the requantisation of a tensor of that size."""
+    plain, scaled = _npu_cost(workload), _npu_cost(_changed(workload, rescales=True))
+    shape = workload.tensor["y"].shape
+    alone = _npu_cost(samples.elementwise(OpKind.QUANTIZE, "requantize", shape))
+    own = 0 if workload.ops[0].kind is OpKind.VIEW else plain.latency.nominal
+    assert scaled.latency.nominal == pytest.approx(own + alone.latency.nominal, rel=1e-6)
+    assert dict(scaled.bytes_moved)["sram"] == dict(plain.bytes_moved).get("sram", 0) + dict(alone.bytes_moved)["sram"]
+    assert scaled.energy.nominal > plain.energy.nominal
+
+
+@pytest.mark.parametrize("function", ["max", "min"])
+def test_selection_between_scales(function: str) -> None:
+    workload = samples.elementwise(OpKind.ELEMENTWISE, function, inputs=2)
+    assert _code(_changed(workload, rescales=True)) == "selection"
+    assert _code(_changed(samples.elementwise(OpKind.ELEMENTWISE, "add", inputs=2), rescales=True)) == ""
+
+
+def test_view_with_a_pass_has_the_limits_of_a_pass() -> None:
+    workload = samples.move(OpKind.VIEW, "flatten", (1, 65537))
+    assert _code(workload) == ""
+    assert _code(_changed(workload, rescales=True)) == "axis"
+
+
+def test_maximum_with_other_padding_pays_a_copy() -> None:
+    """3x3 by 2 on 20 x 20: SAME pads 1 behind. With 1 on each side, a 21 x 21 image is written first, then pooled."""
+    same, around = (_npu_cost(samples.pool("max", 3, 2, 20, 16, pads)) for pads in ((0, 1), (1, 1)))
+    copied = _npu_cost(samples.move(OpKind.MOVE, "pad", (1, 16, 21, 21)))
+    pooled = _npu_cost(samples.pool("max", 3, 2, 21, 16))
+    assert around.latency.nominal == copied.latency.nominal + pooled.latency.nominal
+    assert around.latency.nominal > same.latency.nominal
+
+
+def test_padding_of_ceil_mode_is_padding() -> None:
+    """2x2 by 2 on 13 x 13 gives 7 x 7 with ceil_mode: one row and column behind, which is SAME."""
+    workload = samples.pool("average", 2, 2, size=13)
+    params = workload.ops[0].params
+    assert isinstance(params, PoolParams)
+    assert _code(_changed(workload, params=replace(params, out_spatial=(7, 7)))) == ""
+    counted = replace(params, out_spatial=(7, 7), count_include_pad=True)
+    assert _code(_changed(workload, params=counted)) == "average"
+
+
+@pytest.mark.parametrize("kind", sorted(set(OpKind) - {OpKind.GENERIC, OpKind.CONTROL_FLOW}))
+def test_no_shram_is_a_refusal_of_everything_that_takes_blocks(kind: OpKind) -> None:
+    npu = load_system("npu", ("npu.arch.bank_bytes=1",)).device("npu")
+    workload = samples.legal()[kind]
+    rejection = device_rejection(workload.ops[0], npu, workload)
+    if kind in (OpKind.VIEW, OpKind.SOFTMAX):
+        assert rejection is None
+        return
+    assert rejection is not None
+    assert rejection.code == "ethos_u.shram"
+    assert "banks of 1 B" in rejection.limit
+
+
+def test_marks_are_those_of_the_numbers_used() -> None:
+    """The table's load time counts where there is a table, the port's latency where there is traffic."""
+    table, plain = (samples.elementwise(OpKind.ACTIVATION, f) for f in ("sigmoid", "relu"))
+
+    def marks(key: str, workload: Workload) -> tuple[str, ...]:
+        npu = load_system("npu", (key,)).device("npu")
+        return npu.cost(workload.ops[0], npu.modes()[0], workload).marks
+
+    assert "user" in marks("npu.table_load=2", table)
+    assert "user" not in marks("npu.table_load=2", plain)
+    assert "user" in marks("npu.variants.256.act_relu=0.5", plain)
+    assert "user" not in marks("npu.variants.128.act_relu=0.5", plain)
+    assert "user" in marks("npu.sram_port.read_latency=40", plain)
+    assert "user" in marks("npu.variants.256.out_add=1", samples.elementwise(OpKind.ELEMENTWISE, "add", inputs=2))
+    assert "user" not in marks("npu.variants.256.out_mul=1", samples.elementwise(OpKind.ELEMENTWISE, "add", inputs=2))
+    assert "user" not in marks("npu.mac_energy=1", plain)
+    assert "user" in marks("npu.mac_energy=1", samples.legal()[OpKind.CONV])
+    assert "user" in marks("npu.softmax_flash=4", samples.legal()[OpKind.SOFTMAX])
+
+
+def test_weights_lie_in_sram_with_sram_only() -> None:
+    assert not NPU.weights_in_sram()
+    assert load_system("npu", ("npu.memory_mode=Sram_Only",)).device("npu").weights_in_sram()
+    assert not any(d.weights_in_sram() for d in load_system("npu+cim").devices)

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from h4hc.cost import cost_table
+from h4hc.partition import PartitionOptions, partition
+from h4hc.schedule import schedule
 from h4hc.system import MoveStep, System
 from h4hc.target_file import load_system
-from h4hc.workload import Layout, Tensor
+from h4hc.workload import Layout, OpKind, Tensor, Workload
+from tests.targets import samples
 
 SYSTEM = load_system("npu+cim")
 LAST, ROW = Layout.CHANNELS_LAST, Layout.ROW_MAJOR
@@ -22,10 +26,9 @@ def _moves(
     tensor: Tensor = IMAGE,
     have: Layout = LAST,
     want: Layout = LAST,
-    border: str = "",
     system: System = SYSTEM,
 ) -> tuple[MoveStep, ...]:
-    return system.interconnect.moves(tensor, src, dst, have, want, border)  # type: ignore[arg-type]
+    return system.interconnect.moves(tensor, src, dst, have, want)
 
 
 def _kinds(*args: object, **kw: object) -> list[str]:
@@ -88,16 +91,35 @@ def test_float_layout_change_is_the_hosts() -> None:
 
 
 def test_empty_tensor_moves_for_free() -> None:
-    assert _moves("host", "npu", Tensor("x", (0, 4, 4, 4), "int8", "float32", 0, ROW), ROW, LAST, "input") == ()
+    assert _moves("host", "npu", Tensor("x", (0, 4, 4, 4), "int8", "float32", 0, ROW), ROW, LAST) == ()
 
 
-def test_border_quantises_only_what_is_stored_otherwise() -> None:
+def test_border_converts_only_what_is_stored_otherwise() -> None:
     stored = replace(IMAGE, stored_dtype="float32")
-    assert _kinds("host", "host", stored, border="input") == ["quantize@host"]
-    assert _kinds("host", "npu", stored, border="input") == ["quantize@host", "cache@host"]
-    assert _kinds("npu", "host", stored, want=ROW, border="output") == ["layout@npu", "cache@host", "dequantize@host"]
-    assert _kinds("host", "host", IMAGE, border="input") == []
+    for direction in ("quantize", "dequantize"):
+        (step,) = SYSTEM.interconnect.border(stored, direction)  # type: ignore[arg-type]
+        assert (step.kind, step.engine) == (direction, "host")
+        assert step.latency.low > 0
+        assert SYSTEM.interconnect.border(IMAGE, direction) == ()  # type: ignore[arg-type]
     assert _kinds("host", "host", stored) == []
+
+
+def test_an_input_read_by_two_devices_is_quantised_once() -> None:
+    first, second = (samples.legal()[kind].ops[0] for kind in (OpKind.CONV, OpKind.POOL))
+    base = samples.legal()[OpKind.CONV]
+    image = replace(base.tensor["x0"], stored_dtype="float32")
+    ops = (
+        replace(first, id="a", inputs=("x0",), outputs=("y",)),
+        replace(second, id="b", inputs=("x0",), outputs=("z",)),
+    )
+    tensors = (image, *(t for t in base.tensors if t.name != "x0"), replace(base.tensor["y"], name="z"))
+    workload = Workload("two", "planned int8", ops, tensors, ("x0",), ("y", "z"))
+    table = cost_table(workload, SYSTEM)
+    assert [border.tensor for border in table.arrivals] == ["x0"]
+    for pins in ((), ("a=cim", "b=npu"), ("a=host", "b=npu")):
+        plan = partition(workload, table, PartitionOptions(pins=pins)).assignment
+        kinds = [step.kind for step in schedule(workload, plan, table).steps]
+        assert kinds.count("quantize") == 1, pins
 
 
 def test_switches() -> None:
@@ -124,6 +146,6 @@ def test_link_copies_for_each_end_behind_it(tmp_path: Path) -> None:
 def test_every_step_has_an_ordered_interval_and_marks() -> None:
     for src in SYSTEM.device_names:
         for dst in SYSTEM.device_names:
-            for step in _moves(src, dst, replace(IMAGE, stored_dtype="float32"), want=ROW, border="output"):
+            for step in _moves(src, dst, replace(IMAGE, stored_dtype="float32"), want=ROW):
                 assert 0 < step.latency.low <= step.latency.nominal <= step.latency.high
                 assert step.marks

@@ -163,11 +163,10 @@ def workload_of(row: Row) -> Workload:
             params_ = ElementwiseParams("elementwise", kind, h * w * cin, 2)
             return one_op(OpKind.ELEMENTWISE, params_, image, image, inputs=2)
         case "avgpool" | "maxpool":
-            out = (
-                (-(-h // stride), -(-w // stride))
-                if row["pad"] != "VALID"
-                else ((h - kh) // stride + 1, (w - kw) // stride + 1)
-            )
+            same = row["pad"] != "VALID"
+            sizes = ((h, kh), (w, kw))
+            out = tuple(-(-s // stride) if same else (s - k) // stride + 1 for s, k in sizes)
+            over = [max(0, (o - 1) * stride + k - s) if same else 0 for o, (s, k) in zip(out, sizes, strict=True)]
             pool = PoolParams(
                 "pool",
                 "max" if kind == "maxpool" else "average",
@@ -175,7 +174,7 @@ def workload_of(row: Row) -> Workload:
                 cin,
                 (kh, kw),
                 (stride, stride),
-                (0, 0, 0, 0),
+                (*(t // 2 for t in over), *(t - t // 2 for t in over)),
                 (h, w),
                 out,
             )
