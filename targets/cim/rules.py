@@ -50,6 +50,8 @@ def make_rules(spec: CimSpec) -> tuple[Rule, ...]:
             spec.weight_bits < WEIGHT_TYPE_BITS,
         ),
         Rule("cim.dtype", f"activations are {types}", _dtype(spec), LEGAL_KINDS),
+        Rule("cim.results", f"results are {types}", _results(spec), LEGAL_KINDS),
+        Rule("cim.present", "no tensor is empty", _present, WEIGHT_KINDS),
         Rule("cim.rescale", "a view keeps its scale: the post unit requantises sums, not inputs", _rescale, VIEWS),
         Rule("cim.post_unit", f"a fused activation is one the post unit has: {activations}", _post(spec), WEIGHT_KINDS),
         Rule("cim.fits", f"one operator's weights fit the {spec.macros} macros together", _fits(spec), WEIGHT_KINDS),
@@ -89,6 +91,19 @@ def _rescale(op: Op, workload: Workload) -> Violation | None:
     if not op.rescales:
         return None
     return Violation("output scale differs from input scale", "equal scales", "share one scale, or leave it to another")
+
+
+def _present(op: Op, workload: Workload) -> Violation | None:
+    empty = [n for n in (*op.inputs, *op.outputs, *op.weights) if workload.tensor[n].elements == 0]
+    return Violation(f"{empty[0]} has no elements", "at least one element") if empty else None
+
+
+def _results(spec: CimSpec) -> Check:
+    def check(op: Op, workload: Workload) -> Violation | None:
+        wide = sorted({workload.tensor[n].dtype for n in op.outputs} - set(spec.input_types))
+        return Violation(", ".join(wide), " or ".join(spec.input_types), "requantise the result") if wide else None
+
+    return check
 
 
 def _dtype(spec: CimSpec) -> Check:

@@ -114,7 +114,7 @@ def _sum(a: Bounds, b: Bounds) -> Bounds:
 def _compute(spec: CortexMSpec, op: Op, results: int) -> tuple[Bounds, list[Quantity]]:
     """Cycles the core computes, and the quantities used; `results`: elements of the outputs."""
     rates: TypeRates = getattr(spec.rates, _TYPE_CLASS.get(op.dtype, "other"))
-    bounds, used = _main(spec, rates, op)
+    bounds, used = _main(spec, rates, op, results)
     extras = [rates.elements.quantize] if op.rescales else []
     if op.activation and op.activation not in spec.free_activations:
         extras.append(rates.elements.activation)
@@ -123,7 +123,7 @@ def _compute(spec: CortexMSpec, op: Op, results: int) -> tuple[Bounds, list[Quan
     return bounds, used
 
 
-def _main(spec: CortexMSpec, rates: TypeRates, op: Op) -> tuple[Bounds, list[Quantity]]:
+def _main(spec: CortexMSpec, rates: TypeRates, op: Op, results: int) -> tuple[Bounds, list[Quantity]]:
     """The operator itself, without what is fused into it."""
     used: list[Quantity]
     if op.kind is OpKind.VIEW:
@@ -135,7 +135,7 @@ def _main(spec: CortexMSpec, rates: TypeRates, op: Op) -> tuple[Bounds, list[Qua
         rate = spec.transpose_rate if _is_transpose(op) else spec.move_rate
         bounds, used = rate.divide(max(op.input_bytes, op.output_bytes)), [rate]
     else:
-        count, name = _elements(spec, op)
+        count, name = _elements(spec, op, results)
         per_element: Quantity = getattr(rates.elements, name)
         bounds, used = per_element.times(count), [per_element]
         if op.macs:  # recurrent nets, whole attention, bodies of control flow: products without a kernel of their own
@@ -147,7 +147,7 @@ def _is_transpose(op: Op) -> bool:
     return isinstance(op.params, MoveParams) and op.params.function == "transpose"
 
 
-def _elements(spec: CortexMSpec, op: Op) -> tuple[int, str]:
+def _elements(spec: CortexMSpec, op: Op, results: int) -> tuple[int, str]:
     """How many elements the kernel works through, and which entry of the rates says what each takes."""
     match op.params:
         case VectorParams() as p:
@@ -160,7 +160,7 @@ def _elements(spec: CortexMSpec, op: Op) -> tuple[int, str]:
             return p.batch * p.channels * _volume(p.out_spatial) * _volume(p.kernel), "pool"
         case ResizeParams() as p:
             known = {"nearest": "resize_nearest", "linear": "resize_linear"}
-            return p.channels * _volume(p.out_spatial), known.get(p.mode, "resize_cubic")
+            return results, known.get(p.mode, "resize_cubic")
         case GenericParams() as p:
             return p.elements, op.kind.value
         case _:

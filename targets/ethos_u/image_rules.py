@@ -33,7 +33,9 @@ def _batch(op: Op, workload: Workload) -> Violation | None:
 
 
 def _constant(op: Op, workload: Workload) -> Violation | None:
-    return None if op.weights else Violation("the weights are computed at run time", "constant weights")
+    """One activation and constants: a constant bias or scale beside run-time weights is not enough."""
+    constant = len(op.inputs) == 1 and bool(op.weights)
+    return None if constant else Violation("the weights are computed at run time", "constant weights")
 
 
 def _weight_type(op: Op, workload: Workload) -> Violation | None:

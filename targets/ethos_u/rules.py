@@ -63,6 +63,13 @@ def _dtype(op: Op, workload: Workload) -> Violation | None:
     return Violation(op.dtype, " or ".join(TYPES), "quantise the operator to int8")
 
 
+def _results(op: Op, workload: Workload) -> Violation | None:
+    wide = sorted({workload.tensor[n].dtype for n in op.outputs} - set(TYPES))
+    return (
+        Violation(", ".join(wide), " or ".join(TYPES), "requantise the result in the same operator") if wide else None
+    )
+
+
 def _static(op: Op, workload: Workload) -> Violation | None:
     loose = [n for n in (*op.inputs, *op.outputs) if not workload.tensor[n].exact]
     return Violation(f"shape of {loose[0]} depends on data", "shapes known at compile time") if loose else None
@@ -253,6 +260,7 @@ def _shram_rule(arch: Arch) -> Rule:
 _GENERAL = (
     Rule("ethos_u.no_mapping", "operators outside the typed classes have no mapping to the NPU", _kind, REFUSED, True),
     Rule("ethos_u.dtype", "values are int8 or uint8", _dtype, RUN),
+    Rule("ethos_u.results", "results are int8 or uint8", _results, RUN - {OpKind.QUANTIZE}),
     Rule("ethos_u.static", "all shapes are known at compile time", _static, RUN),
     Rule("ethos_u.present", "there is at least one input and one output, and none is empty", _present, RUN),
     Rule("ethos_u.rank", f"tensors have at most {MAX_RANK} axes longer than 1", _rank, RUN),

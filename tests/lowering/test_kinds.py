@@ -6,9 +6,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from h4hc.workload import ElementwiseParams, Layout, MoveParams, Op, OpKind, PoolParams, ResizeParams, VectorParams
-from tests.lowering.building import MICROSOFT, Input, node_model, only_op, session_outputs, weights
+from tests.lowering.building import (
+    MICROSOFT,
+    Input,
+    graph_model,
+    lowered,
+    node_model,
+    only_op,
+    session_outputs,
+    weights,
+)
 
 IMAGE = ("float", (2, 8, 6, 5))
 
@@ -111,52 +121,55 @@ def test_quantised_arithmetic(op_type: str, function: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("opset", "axis", "rows", "length"),
+    ("opset", "axis", "rows", "length", "innermost"),
     [
-        (13, None, 2 * 8 * 6, 5),
-        (13, 1, 2 * 6 * 5, 8),
-        (11, None, 2, 240),
-        (11, 3, 96, 5),
-        (11, -1, 96, 5),
-        (13, 0, 240, 2),
+        (13, None, 2 * 8 * 6, 5, True),
+        (13, 1, 2 * 6 * 5, 8, True),  # channels-last
+        (13, 2, 2 * 8 * 5, 6, False),
+        (11, None, 2, 240, True),
+        (11, 3, 96, 5, True),
+        (11, -1, 96, 5, True),
+        (13, 0, 240, 2, False),
     ],
 )
-def test_softmax_follows_the_rule_of_its_opset(opset: int, axis: int | None, rows: int, length: int) -> None:
+def test_softmax_follows_the_rule_of_its_opset(
+    opset: int, axis: int | None, rows: int, length: int, innermost: bool
+) -> None:
     """The vectors it names must be those that onnxruntime makes sum to one."""
     attributes: dict[str, Any] = {} if axis is None else {"axis": axis}
     model = node_model("Softmax", {"x": IMAGE}, opset=opset, **attributes)
     (y,) = session_outputs(model, {"x": np.random.default_rng(0).normal(size=IMAGE[1]).astype(np.float32)})
     op = only_op(model)
-    assert op.params == VectorParams("vector", "softmax", rows, length)
+    assert op.params == VectorParams("vector", "softmax", rows, length, innermost)
     assert y.sum() == pytest.approx(rows, rel=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("op_type", "inputs", "attributes", "params", "layout"),
+    ("op_type", "inputs", "attributes", "params", "layout"),  # params: the last says whether vectors are innermost
     [
-        ("LayerNormalization", {"s": weights(5)}, {}, ("layer_norm", 96, 5), Layout.ROW_MAJOR),
-        ("LayerNormalization", {"s": weights(6, 5)}, {"axis": 2}, ("layer_norm", 16, 30), Layout.ROW_MAJOR),
+        ("LayerNormalization", {"s": weights(5)}, {}, ("layer_norm", 96, 5, True), Layout.ROW_MAJOR),
+        ("LayerNormalization", {"s": weights(6, 5)}, {"axis": 2}, ("layer_norm", 16, 30, True), Layout.ROW_MAJOR),
         (
             "InstanceNormalization",
             {"s": weights(8), "b": weights(8)},
             {},
-            ("instance_norm", 16, 30),
+            ("instance_norm", 16, 30, False),
             Layout.CHANNELS_LAST,
         ),
-        ("LRN", {}, {"size": 3}, ("local_response_norm", 60, 8), Layout.CHANNELS_LAST),
-        ("LpNormalization", {}, {"axis": 1}, ("l2_norm", 60, 8), Layout.CHANNELS_LAST),
-        ("MeanVarianceNormalization", {}, {}, ("mean_variance_norm", 8, 60), Layout.CHANNELS_LAST),
+        ("LRN", {}, {"size": 3}, ("local_response_norm", 60, 8, True), Layout.CHANNELS_LAST),
+        ("LpNormalization", {}, {"axis": 1}, ("l2_norm", 60, 8, True), Layout.CHANNELS_LAST),
+        ("MeanVarianceNormalization", {}, {}, ("mean_variance_norm", 8, 60, False), Layout.CHANNELS_LAST),
         (
             "BatchNormalization",
             {"s": weights(8), "b": weights(8), "m": weights(8), "v": weights(8)},
             {},
-            ("batch_norm", 8, 60),
+            ("batch_norm", 8, 60, False),
             Layout.CHANNELS_LAST,
         ),
     ],
 )
 def test_norms(
-    op_type: str, inputs: dict[str, Any], attributes: dict[str, Any], params: tuple[str, int, int], layout: Layout
+    op_type: str, inputs: dict[str, Any], attributes: dict[str, Any], params: tuple[str, int, int, bool], layout: Layout
 ) -> None:
     model = node_model(op_type, {"x": IMAGE, **inputs}, **attributes)
     model.graph.output[0].type.CopyFrom(model.graph.input[0].type)  # onnx infers no shape for some of them
@@ -181,6 +194,61 @@ def test_reductions_in_both_spellings(op_type: str, axes: list[int] | None, rows
     assert isinstance(op.params, VectorParams)
     assert (op.kind, op.params.rows, op.params.length, op.weights) == (OpKind.REDUCE, rows, length, ())
     assert op.output_bytes == rows * 4
+
+
+@pytest.mark.parametrize(
+    ("op_type", "shape", "attributes", "innermost"),
+    [
+        ("Softmax", (4, 128, 64), {"axis": 1}, False),
+        ("Softmax", (4, 128, 64), {"axis": 2}, True),
+        ("Softmax", (4, 128, 1), {"axis": 1}, True),
+        ("ReduceMean", (2, 8, 6, 5), {"axes": [1]}, False),
+        ("ReduceMean", (2, 8, 6, 5), {"axes": [2, 3]}, True),
+        ("ReduceMean", (2, 8, 6, 5), {"axes": [2, 3], "keepdims": 0}, True),
+        ("ReduceMean", (2, 8, 6, 5), {"axes": [1, 3]}, False),
+        ("ReduceMax", (4, 8), {"axes": [0]}, False),
+        ("ArgMax", (4, 8), {"axis": 1}, True),
+    ],
+)
+@pytest.mark.parametrize("last", [False, True])
+def test_vectors_are_innermost_if_their_elements_lie_together(
+    op_type: str, shape: tuple[int, ...], attributes: dict[str, Any], innermost: bool, last: bool
+) -> None:
+    """Judged by memory itself: in the order that the operator works in, a vector's addresses are consecutive."""
+    nodes = [helper.make_node(op_type, ["t" if last else "x"], ["y"], name="n", **attributes)]
+    given: dict[str, Any] = {"x": ("float", shape)}
+    if last:
+        if len(shape) == 2:
+            return
+        nodes.insert(0, helper.make_node("Conv", ["x", "w"], ["t"], name="conv"))
+        given["w"] = weights(shape[1], shape[1], *([1] * (len(shape) - 2)))
+    workload = lowered(graph_model(nodes, given, ["y"], opset=13))
+    op = workload.ops[-1]
+    order = op.layout or workload.tensor[op.inputs[0]].layout
+    takes_any = (op_type, attributes) != ("Softmax", {"axis": 2})  # along the last axis it asks for row-major
+    assert order is (Layout.CHANNELS_LAST if last and shape[2:] != (1,) and takes_any else Layout.ROW_MAJOR)
+    flat = np.arange(np.prod(shape))
+    rank = len(shape)
+    axes = (0, *range(2, rank), 1) if order is Layout.CHANNELS_LAST else tuple(range(rank))
+    address = flat.reshape([shape[a] for a in axes]).transpose(np.argsort(axes))
+    along = [a % rank for a in attributes.get("axes", [attributes.get("axis")])]
+    vectors = np.moveaxis(address, along, range(rank - len(along), rank)).reshape(
+        -1, int(np.prod([shape[a] for a in along]))
+    )
+    consecutive = all(sorted(v) == list(range(min(v), min(v) + len(v))) for v in vectors.tolist())
+    assert isinstance(op.params, VectorParams)
+    assert op.params.innermost is consecutive
+    if not last:
+        assert consecutive is innermost
+
+
+@pytest.mark.parametrize(("groups", "innermost"), [(1, True), (2, False), (8, False)])
+def test_group_norm_of_one_group_alone_is_innermost(groups: int, innermost: bool) -> None:
+    inputs = {"x": IMAGE, "s": weights(8), "b": weights(8)}
+    model = node_model("GroupNormalization", inputs, opset=21, num_groups=groups)
+    model.graph.output[0].type.CopyFrom(model.graph.input[0].type)  # onnx infers no shape for it
+    op = only_op(model)
+    assert op.params == VectorParams("vector", "group_norm", 2 * groups, 240 // groups, innermost)
 
 
 # ---------------------------------------------------------------- images

@@ -72,19 +72,56 @@ def test_constant_left_operand_works_on_the_channels_of_a_three_axis_tensor() ->
 
 
 @pytest.mark.parametrize(
-    ("inputs", "attributes"),
+    ("inputs", "params"),
     [
-        ({"x": ("float", (3, 5, 8)), "w": weights(3, 8, 4)}, {}),  # a stack of constant matrices
-        ({"w": weights(4, 8), "x": ("float", (2, 3, 8, 5))}, {}),  # columns are positions, and lie apart
+        ({"x": ("float", (3, 5, 8)), "w": weights(3, 8, 4)}, MatmulParams("matmul", 3, 5, 8, 4)),
+        ({"w": weights(3, 4, 8), "x": ("float", (3, 8, 5))}, MatmulParams("matmul", 3, 4, 8, 5)),
     ],
 )
-def test_what_no_accelerator_reads_is_a_host_operator_with_its_macs(
-    inputs: dict[str, Any], attributes: dict[str, Any]
-) -> None:
-    op = only_op(node_model("MatMul", inputs, **attributes))
+def test_a_stack_of_constant_matrices_is_a_product_and_says_so(inputs: dict[str, Any], params: MatmulParams) -> None:
+    op = only_op(node_model("MatMul", inputs))
     shapes = [w[1] if isinstance(w, tuple) else w.shape for w in inputs.values()]
-    assert op.kind is OpKind.GENERIC
-    assert op.macs == count_matmul(*shapes)
+    assert (op.kind, op.params, op.inputs, op.weights) == (OpKind.MATMUL, params, ("x",), ("w",))
+    assert (op.macs, op.weight_types) == (count_matmul(*shapes), ("float32",))
+
+
+@pytest.mark.parametrize(
+    ("shape", "positions", "turned"),
+    [((8, 5), 5, True), ((2, 3, 8, 5), 30, True), ((8, 1), 1, False), ((2, 3, 8, 1), 6, False), ((8,), 1, False)],
+)
+def test_constant_left_operand_is_fully_connected_over_the_columns(
+    shape: tuple[int, ...], positions: int, turned: bool
+) -> None:
+    """A column of x is a position; where columns lie apart in memory, a note says that nobody costs turning them."""
+    workload = lowered(node_model("MatMul", {"w": weights(4, 8), "x": ("float", shape)}))
+    (op,) = workload.ops
+    assert op.params == FullyConnectedParams("fully_connected", positions, 8, 4)
+    assert (op.layout, op.macs) == (Layout.ROW_MAJOR, count_matmul((4, 8), shape))
+    assert [(d.code, d.where) for d in workload.diagnostics] == ([("H4W115", ("n",))] if turned else [])
+
+
+@pytest.mark.parametrize("trans_b", [0, 1])
+def test_gemm_with_its_weights_on_the_left(trans_b: int) -> None:
+    x = (5, 8) if trans_b else (8, 5)
+    op = only_op(node_model("Gemm", {"w": weights(8, 4), "x": ("float", x)}, transA=1, transB=trans_b))
+    assert op.params == FullyConnectedParams("fully_connected", 5, 8, 4)
+
+
+@pytest.mark.parametrize(
+    ("equation", "w", "x", "params"),
+    [
+        ("oi,bip->bop", (4, 8), (2, 8, 5), None),  # the batch stands between rows and columns: turned inside
+        ("oi,ip->op", (4, 8), (8, 5), FullyConnectedParams("fully_connected", 5, 8, 4)),
+        ("oi,pi->op", (4, 8), (5, 8), FullyConnectedParams("fully_connected", 5, 8, 4)),
+        ("boi,bip->bop", (3, 4, 8), (3, 8, 5), MatmulParams("matmul", 3, 4, 8, 5)),
+    ],
+)
+def test_einsum_with_constants_on_the_left(
+    equation: str, w: tuple[int, ...], x: tuple[int, ...], params: FullyConnectedParams | MatmulParams | None
+) -> None:
+    op = only_op(node_model("Einsum", {"w": weights(*w), "x": ("float", x)}, equation=equation))
+    assert (op.kind is OpKind.GENERIC) if params is None else (op.params == params)
+    assert op.weight_types == ("float32",)
 
 
 @pytest.mark.parametrize("trans_a", [0, 1])
@@ -95,7 +132,7 @@ def test_gemm(trans_a: int, trans_b: int, bias: tuple[int, ...] | None) -> None:
     inputs = {"a": ("float", a), "b": weights(*b), "c": None if bias is None else weights(*bias)}
     op = only_op(node_model("Gemm", inputs, transA=trans_a, transB=trans_b), "auto-int8")
     assert op.macs == 3 * 4 * 5
-    assert op.kind is (OpKind.GENERIC if trans_a else OpKind.FULLY_CONNECTED)
+    assert op.params == FullyConnectedParams("fully_connected", 3, 4, 5)
     assert op.weight_bytes == 20 + (0 if bias is None else 4 * math.prod(bias))
 
 

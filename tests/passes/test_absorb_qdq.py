@@ -234,6 +234,38 @@ def test_block_quantised_weights_keep_the_operator_float() -> None:
     assert notes.params(anchor(model, "MatMul"))["weight_only"] is True
 
 
+FLOAT_WEIGHTS = {
+    "Conv": ("1,1,2,2", "1,1,2,2", "float[1,1,1,1] w = {1}", "o = Conv(f, w)"),
+    "Conv with a quantised bias": ("1,1,2,2", "1,1,2,2", "float[1,1,1,1] w = {1}, int32[1] b = {2}",
+                                   "bf = DequantizeLinear(b, s) o = Conv(f, w, bf)"),
+    "ConvTranspose": ("1,1,2,2", "1,1,3,3", "float[1,1,2,2] w = {1,2,3,4}", "o = ConvTranspose(f, w)"),
+    "Gemm": ("2,3", "2,2", "float[3,2] w = {1,2,3,4,5,6}", "o = Gemm(f, w)"),
+    "MatMul": ("2,3", "2,2", "float[3,2] w = {1,2,3,4,5,6}", "o = MatMul(f, w)"),
+    "MatMul left": ("3,2", "1,2", "float[1,3] w = {1,2,3}", "o = MatMul(w, f)"),
+    "MatMul transposed": ("2,3", "2,2", "float[2,3] w = {1,2,3,4,5,6}", "t = Transpose(w) o = MatMul(f, t)"),
+    "Einsum": ("2,3", "2,2", "float[3,2] w = {1,2,3,4,5,6}", 'o = Einsum<equation="ij,jk->ik">(f, w)'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FLOAT_WEIGHTS)
+def test_float_weights_keep_the_operator_float(name: str) -> None:
+    before, after, constants, body = FLOAT_WEIGHTS[name]
+    text = graph(f"uint8[{before}] x", f"uint8[{after}] y", f"{SCALES}, {constants}", f"{DQ} {body} {Q}")
+    model, results = apply(parse(text), ALL)
+    assert "stays float: its weights 'w' are stored as float, not quantised" in reasons(results[-1])
+    joined = {op for members in groups(model).values() for op in members}
+    assert "QuantizeLinear" not in joined
+    node = next(n for n in model.graph if n.op_type == name.split()[0])
+    assert "same_scale" not in notes.params(node)
+
+
+def test_weights_of_32_bits_keep_the_operator_float() -> None:
+    constants = SCALES + ", int32[3,2] w = {1,2,3,4,5,6}"
+    body = f"{DQ} wf = DequantizeLinear(w, s) o = MatMul(f, wf) {Q}"
+    _, (result,) = apply(parse(graph("uint8[2,3] x", "uint8[2,2] y", constants, body)), PASS)
+    assert "its weights 'w' are int32, not an integer of 16 bits or less" in reasons(result)
+
+
 def test_weight_only_quantisation() -> None:
     """Float activations, int8 constants: the operator reads the constants as stored; shared ones once each."""
     constants = SCALES + ", int8[3,3] w = {1,2,3,4,5,6,7,8,9}"

@@ -35,6 +35,13 @@ def test_close(seen: float, wanted: float, relative: float, same: bool) -> None:
     assert matching.close(seen, wanted, relative) is same
 
 
+def test_group_each_counts_what_was_made_and_says_why_not() -> None:
+    model = load(parse(graph("float x", "float y", "", "a = Neg(x) b = Abs(a) y = Exp(b)")))
+    answers = {"Neg": None, "Abs": "", "Exp": "too small"}
+    result = matching.group_each(model, lambda groups, node: answers[node.op_type])
+    assert (result.changed, [(s.node, s.why) for s in result.skipped]) == (1, [("Exp_2", "too small")])
+
+
 def test_check_reports_every_broken_group() -> None:
     """Two values leave the first group; the second has lost its anchor."""
     text = graph("float x", "float y, float z, float w", "", "a = Neg(x) y = Abs(a) z = Exp(a) b = Neg(z) w = Abs(b)")

@@ -40,27 +40,31 @@ class Seen:
 
 
 def _deal(outputs: int, macros: int) -> list[list[int]]:
-    """Output channels to macros, one after the other."""
-    hands: list[list[int]] = [[] for _ in range(macros)]
+    """Output channels to macros, neighbours to the same one: counted out card by card, then dealt from the pack."""
+    sizes = [0] * macros
     for channel in range(outputs):
-        hands[channel % macros].append(channel)
-    return hands
+        sizes[channel % macros] += 1
+    pack = list(range(outputs))
+    return [[pack.pop(0) for _ in range(size)] for size in sizes]
 
 
-def _store(spec: CimSpec, filters: list[int], k: int) -> int:
-    """Put filters of k weights into read words until all are placed; count the words."""
+def _store(spec: CimSpec, groups: list[int], k: int) -> int:
+    """Put filters of k weights, each of a group, into read words until all are placed; count the words.
+
+    A word is a grid of lanes x columns. A row of it gets one input, so side by side stand filters of one group only.
+    """
     lanes = spec.read_bits // spec.weight_bits // spec.columns
     words = 0
-    left = list(filters)
+    left = list(groups)
     while left:
-        together = 0
-        for _ in range(spec.columns):  # each column takes one filter, or as many as fit its lanes
-            room = lanes
-            while left and (room == lanes or (spec.segments and room >= k)):
-                left.pop()
-                together += 1
-                room -= min(k, room)
-        assert together
+        row = 0
+        while left and (row == 0 or (spec.segments and row + k <= lanes)):
+            fed = left[0]  # the group whose inputs these rows get
+            column = 0
+            while left and column < spec.columns and left[0] == fed:
+                left.pop(0)
+                column += 1
+            row += min(k, lanes)
         pieces = 0
         rest = k
         while rest > 0:  # a filter longer than the lanes goes on in the next word
@@ -96,12 +100,14 @@ def simulate(spec: CimSpec, op: Op, macros: int) -> Seen:
         for side in p.kernel:
             taps *= side
         k, outputs, channels = p.in_channels // p.groups * taps, p.out_channels, p.in_channels
+        group = [channel * p.groups // p.out_channels for channel in range(outputs)]
     else:
         k, outputs, channels, taps = p.in_features, p.out_features, p.in_features, 1
+        group = [0] * outputs
     windows = _windows(p)
     seen = Seen(output_bytes=outputs * len(windows))
     for hand in _deal(outputs, macros):
-        words = _store(spec, hand, k)
+        words = _store(spec, [group[channel] for channel in hand], k)
         steps = 0
         waiting = len(windows)
         while waiting > 0:  # a batch of positions, one a compute unit
@@ -127,6 +133,9 @@ LAYERS = {
     "depthwise 3x3": conv_workload(30, 30, (8, 8), (3, 3), groups=30),
     "depthwise 5x5 stride 2": conv_workload(12, 12, (9, 9), (5, 5), 2, groups=12),
     "grouped": conv_workload(16, 24, (6, 6), (3, 3), groups=4),
+    "grouped, 3 outputs each": conv_workload(16, 24, (4, 4), (1, 1), groups=8),
+    "grouped, 19 outputs each": conv_workload(8, 38, (4, 4), (3, 3), groups=2),
+    "grouped, long filters": conv_workload(128, 20, (3, 3), (3, 3), groups=2),
     "one-dimensional": conv_workload(10, 12, (40,), (9,)),
     "three-dimensional": conv_workload(3, 7, (4, 5, 6), (2, 3, 3)),
     "long filter": conv_workload(64, 5, (5, 5), (3, 3)),
@@ -139,6 +148,7 @@ SPECS = {
     "vanilla": _cim(system="npu+cim-1x1"),
     "no segments": _cim("cim.segments=false", "cim.cus=3"),
     "sram": _cim(system="npu+cim-sram"),
+    "sram, segments": _cim("cim.segments=true", system="npu+cim-sram"),
 }
 
 
@@ -297,3 +307,90 @@ def test_weights_that_come_at_run_time_are_refused_even_beside_a_constant_bias()
     rejection = device_rejection(dynamic, _cim(), workload)
     assert rejection is not None
     assert rejection.code == "cim.stationary_weights"
+
+
+def test_depthwise_layer_uses_one_column_of_an_array() -> None:
+    """By hand: channels have different inputs, so 16 channels are 16 words; a dense layer of 16 outputs is 2."""
+    device = _cim("cim.macros=1", system="npu+cim-sram")
+    depthwise = conv_workload(16, 16, (8, 8), (3, 3), groups=16)
+    dense = conv_workload(8, 16, (8, 8), (3, 3))
+    cycles = [device.cost(w.ops[0], Mode("cim"), w).cycles for w in (depthwise, dense)]
+    assert cycles == [16 * 64 * 4, 2 * 64 * 4]
+
+
+@pytest.mark.parametrize("kind", [OpKind.CONV, OpKind.DEPTHWISE, OpKind.GROUPED_CONV, OpKind.FULLY_CONNECTED])
+@pytest.mark.parametrize(
+    ("types", "code"),
+    [
+        ((), ""),
+        (("int8",), ""),
+        (("uint8",), "cim.weight_type"),
+        (("int8 asymmetric",), "cim.weight_type"),
+        (("float32",), "cim.weight_type"),
+        (("int8", "int16"), "cim.weight_type"),
+    ],
+)
+def test_weight_types(kind: OpKind, types: tuple[str, ...], code: str) -> None:
+    workload = samples.legal()[kind]
+    op = replace(workload.ops[0], weight_types=types)
+    rejection = device_rejection(op, _cim(), workload)
+    assert (rejection.code if rejection else "") == code
+    if rejection is not None:
+        assert rejection.value == types[-1]
+
+
+@pytest.mark.parametrize(("bits", "code"), [(1, "cim.weight_bits"), (4, "cim.weight_bits"), (8, ""), (16, "")])
+def test_weights_wider_than_a_cell_are_refused(bits: int, code: str) -> None:
+    workload = fc_workload(4, 64, 64)
+    device = _cim(f"cim.weight_bits={bits}")
+    rejection = device_rejection(workload.ops[0], device, workload)
+    assert (rejection.code if rejection else "") == code
+    assert any(r.code == "cim.weight_bits" and r.always == bool(code) for r in device.rules())
+
+
+def test_view_that_rescales_is_refused() -> None:
+    workload = samples.legal()[OpKind.VIEW]
+    op = replace(workload.ops[0], rescales=True)
+    rejection = device_rejection(op, _cim(), workload)
+    assert rejection is not None
+    assert rejection.code == "cim.rescale"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("cim.macros=65", "less than or equal to 64"),
+        ("cim.cus=1000000", "less than or equal to 64"),
+        ("cim.input_cycles=65", "less than or equal to 64"),
+        ("cim.read_bits=131072", "less than or equal to 65536"),
+        (f"cim.bank_bits={2**37}", f"less than or equal to {2**36}"),
+        ("cim.weight_bits=64", "less than or equal to 32"),
+        ("cim.columns=65537", "less than or equal to 65536"),
+        ("cim.input_types=int8,int9", "'int8' or 'uint8'"),
+        ("cim.input_types=", "at least 1 item"),
+        ("cim.post_activations=relu,rlu", "'relu6'"),
+    ],
+)
+def test_counts_and_names_are_held_to_their_limits(text: str, said: str) -> None:
+    with pytest.raises(TargetError) as caught:
+        load_system("npu+cim", (text,))
+    assert said in str(caught.value)
+
+
+def test_energy_of_a_read_reaches_down_to_the_published_macros() -> None:
+    """At its low bound a word read for four windows costs no more a MAC than the best whole macro: 12.5 fJ."""
+    spec = _cim().spec
+    macs_a_word = spec.rows * spec.cus
+    assert spec.read_energy.low * spec.read_bits / macs_a_word == pytest.approx(0.0125)
+    assert spec.read_energy.value * spec.read_bits / macs_a_word == pytest.approx(0.46)
+    assert spec.mac_energy.mark == "guess"
+    assert spec.mac_energy.low < 0.0125 < spec.mac_energy.high <= 0.066
+
+
+def test_wide_results_and_empty_tensors_are_refused() -> None:
+    workload = conv_workload(16, 16, (8, 8), (3, 3))
+    for change, code in (({"dtype": "int32"}, "cim.results"), ({"shape": (1, 0, 8, 8)}, "cim.present")):
+        tensors = tuple(replace(t, **change) if t.name == "y" else t for t in workload.tensors)
+        rejection = device_rejection(workload.ops[0], _cim(), replace(workload, tensors=tensors))
+        assert rejection is not None
+        assert rejection.code == code

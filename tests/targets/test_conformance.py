@@ -9,6 +9,7 @@ import pytest
 
 from h4hc.cost import cost_table, device_rejection, op_row
 from h4hc.costtypes import Cost, DeviceModel, Interval
+from h4hc.errors import TargetError, UserError
 from h4hc.system import System
 from h4hc.target_file import list_targets, load_system
 from h4hc.workload import OpKind, Workload
@@ -188,3 +189,80 @@ def test_speed_of_one_row_is_fit_for_large_graphs() -> None:
     npu.cost(workload.ops[0], npu.modes()[0], workload)
     after = choose_blocks.cache_info()
     assert (after.misses, after.hits) == (before.misses, before.hits + 1)
+
+
+def test_marks_of_leakage_reach_operators_moves_and_stays() -> None:
+    """Leakage of every device is in every energy, so its mark must be too."""
+    workload = conv_workload(16, 16, (8, 8), (3, 3))
+    for key in ("cim.leakage_per_macro", "host.leakage", "npu.leakage"):
+        table = cost_table(workload, load_system("npu+cim", (f"{key}=0.001",)))
+        assert all("user" in cost.marks for row in table.rows for cost in row.costs), key
+        steps = [s for port in table.ports for move in port.moves for s in move.steps]
+        assert steps
+        assert all("user" in s.marks for s in steps), key
+        assert all(("user" in s.marks) == (s.device != "host") for s in table.switches), key
+        assert all(list(s.marks) == sorted(set(s.marks)) for s in steps)
+
+
+def _extremes(name: str) -> tuple[list[list[str]], list[str]]:
+    """Keys at the ends of their range and beyond, as `--set` texts: quantities by end, counts one by one."""
+    from h4hc.quantity import RANGES, is_quantity
+    from h4hc.target_file import _extended
+    from h4hc.target_overrides import settable
+
+    ends: list[list[str]] = [[], [], [], [], []]
+    counts = []
+    for key, value in settable(_extended(name, None, "system")).items():
+        if is_quantity(value):
+            for end, number in zip(ends, (0, 1e-300, *RANGES[value["unit"]], 1e300), strict=True):
+                end.append(f"{key}={number!r}")
+        elif isinstance(value, list):
+            counts += [f"{key}={v}" for v in ("", "1,1,1", "256,256,256", f"{'9' * 5000},1,1")]
+        elif isinstance(value, int) and not isinstance(value, bool) and ".variants." not in key:
+            counts += [f"{key}={number}" for number in (0, 1, 65536, 10**30)]
+        elif isinstance(value, int) and ".variants.256." in key:
+            counts += [f"{key}={number}" for number in (1, 65536)]
+    return ends, counts
+
+
+def _loads(name: str, texts: tuple[str, ...], refused: list[str]) -> System | None:
+    try:
+        return load_system(name, texts)
+    except (TargetError, UserError) as error:
+        refused.append(f"{texts[0]}\n{error}")
+        return None
+
+
+@pytest.mark.parametrize("name", ["npu+cim", "npu+cim-sram"])
+def test_no_value_of_a_key_breaks_a_cost_model(name: str) -> None:
+    """Each is refused by name, or every operator still gets a cost or a rejection from every device.
+
+    Quantities at one end of their range are costed all at once, which is worse than one by one.
+    """
+    refused: list[str] = []
+    ends, counts = _extremes(name)
+    systems = [_loads(name, (text,), refused) for text in counts]
+    for end in ends:
+        faults: list[str] = []
+        system = _loads(name, tuple(end), faults)
+        if system is None:  # all faults at once: the others must load
+            named = [text for text in end if _names(faults[0], text)]
+            refused += [f"{text}\n{faults[0]}" for text in named]
+            system = _loads(name, tuple(text for text in end if text not in named), [])
+            assert system is not None
+        systems.append(system)
+    for system in filter(None, systems):
+        for workload in samples.legal().values():
+            cost_table(workload, system)
+    assert len(refused) > 50
+    for said in refused:
+        text, _, message = said.partition("\n")
+        key = text.partition("=")[0]
+        assert key.rpartition(".")[2] in message or key == "link.devices", said
+
+
+def _names(message: str, text: str) -> bool:
+    """Whether a message names the key of a `--set` text, in the system or in its device."""
+    key = text.partition("=")[0]
+    quoted = (f"{path!r}" for path in (key, f"shared.{key}", key.partition(".")[2]))
+    return any(q in message for q in quoted)

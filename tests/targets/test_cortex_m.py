@@ -109,3 +109,60 @@ def test_generic_operators_pay_for_their_products() -> None:
     heavy = replace(plain, ops=(replace(plain.ops[0], macs=26_000_000),))
     extra = _cost(heavy).latency.nominal - _cost(plain).latency.nominal
     assert extra == pytest.approx(26_000_000 / 2.5 * PS_A_CYCLE, rel=0.01)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float32"])
+@pytest.mark.parametrize("kind", ["fully_connected", "matmul", "norm"])
+def test_fused_function_is_paid_by_the_element(kind: str, dtype: str) -> None:
+    """Not by the byte: a float32 result has four a value."""
+    rates = {"int8": 2, "float32": 30}
+    shape = (4, 96)
+    workload = {
+        "fully_connected": fc_workload(*(4, 64, 96), dtype=dtype),
+        "matmul": samples.matmul(2, 16, 32, 12),
+        "norm": samples.vector(OpKind.NORM, "layer_norm", *shape),
+    }[kind]
+    tensors = tuple(replace(t, dtype=dtype, size_bytes=t.elements * 4) for t in workload.tensors)
+    op = replace(workload.ops[0], dtype=dtype, output_bytes=4 * 384, activation="")
+    plain = replace(workload, ops=(op,), tensors=tensors)
+    fused = replace(plain, ops=(replace(op, activation="gelu"),))
+    assert plain.tensor["y"].elements == 384
+    extra = _cost(fused).latency.nominal - _cost(plain).latency.nominal
+    assert extra == 384 * rates[dtype] * PS_A_CYCLE
+
+
+@pytest.mark.parametrize(
+    "workload",
+    [samples.pool("max", size=30), samples.elementwise(OpKind.ELEMENTWISE, "max", inputs=2)],
+    ids=["max pool", "maximum"],
+)
+def test_change_of_scale_is_paid_by_the_element(workload: Workload) -> None:
+    """3 cycles an output element."""
+    op = replace(workload.ops[0], rescales=True)
+    energies = _cost(workload).energy.nominal, _cost(replace(workload, ops=(op,))).energy.nominal
+    assert energies[1] - energies[0] == 3 * 20 * workload.tensor["y"].elements
+
+
+def test_view_that_rescales_is_a_pass() -> None:
+    workload = samples.legal()[OpKind.VIEW]
+    cost = _cost(replace(workload, ops=(replace(workload.ops[0], rescales=True),)))
+    assert cost.latency.nominal == (1200 + 3 * 3136) * PS_A_CYCLE
+    assert dict(cost.bytes_moved) == {"sram": 2 * 3136}
+
+
+def test_view_rests_on_no_memory_figure() -> None:
+    workload = samples.legal()[OpKind.VIEW]
+    marks = [
+        load_system("host", (f"{key}=1",)).device("host").cost(workload.ops[0], HOST.modes()[0], workload).marks
+        for key in ("host.memory_rate", "sram.read_energy", "host.view_overhead")
+    ]
+    assert ["user" in m for m in marks] == [False, False, True]
+
+
+def test_resize_pays_for_every_image_of_the_batch() -> None:
+    one = samples.legal()[OpKind.RESIZE]
+    many = replace(one, tensors=tuple(replace(t, shape=(4, *t.shape[1:])) for t in one.tensors))
+    fixed = _cost(replace(one, tensors=tuple(replace(t, shape=(0, *t.shape[1:])) for t in one.tensors)))
+    single, batch = (_cost(w).terms[0].latency.nominal for w in (one, many))
+    assert batch == pytest.approx(4 * single, rel=1e-3)
+    assert fixed.terms[0].latency.nominal < single

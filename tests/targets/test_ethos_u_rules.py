@@ -306,8 +306,9 @@ def test_marks_are_those_of_the_numbers_used() -> None:
 
     assert "user" in marks("npu.table_load=2", table)
     assert "user" not in marks("npu.table_load=2", plain)
-    assert "user" in marks("npu.variants.256.act_relu=0.5", plain)
-    assert "user" not in marks("npu.variants.128.act_relu=0.5", plain)
+    clamped = conv_workload(8, 8, (8, 8), (3, 3), activation="relu6")
+    assert "user" in marks("npu.variants.256.act_relu=0.5", clamped)
+    assert "user" not in marks("npu.variants.128.act_relu=0.5", clamped)
     assert "user" in marks("npu.sram_port.read_latency=40", plain)
     assert "user" in marks("npu.variants.256.out_add=1", samples.elementwise(OpKind.ELEMENTWISE, "add", inputs=2))
     assert "user" not in marks("npu.variants.256.out_mul=1", samples.elementwise(OpKind.ELEMENTWISE, "add", inputs=2))
@@ -320,3 +321,16 @@ def test_weights_lie_in_sram_with_sram_only() -> None:
     assert not NPU.weights_in_sram()
     assert load_system("npu", ("npu.memory_mode=Sram_Only",)).device("npu").weights_in_sram()
     assert not any(d.weights_in_sram() for d in load_system("npu+cim").devices)
+
+
+def test_weights_that_come_at_run_time_are_refused_even_beside_a_constant_bias() -> None:
+    workload = conv_workload(16, 16, (8, 8), (3, 3))
+    assert _code(workload) == ""
+    op = replace(workload.ops[0], inputs=("x0", "w"))
+    assert _code(replace(workload, ops=(op,))) != ""
+
+
+def test_wide_results_are_refused() -> None:
+    workload = conv_workload(16, 16, (8, 8), (3, 3))
+    wide = _tensors(workload, lambda t: replace(t, dtype="int32") if t.name == "y" else t)
+    assert _code(wide) == "results"

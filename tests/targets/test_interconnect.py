@@ -97,10 +97,10 @@ def test_empty_tensor_moves_for_free() -> None:
 def test_border_converts_only_what_is_stored_otherwise() -> None:
     stored = replace(IMAGE, stored_dtype="float32")
     for direction in ("quantize", "dequantize"):
-        (step,) = SYSTEM.interconnect.border(stored, direction)  # type: ignore[arg-type]
+        (step,) = SYSTEM.interconnect.border(stored, direction)
         assert (step.kind, step.engine) == (direction, "host")
         assert step.latency.low > 0
-        assert SYSTEM.interconnect.border(IMAGE, direction) == ()  # type: ignore[arg-type]
+        assert SYSTEM.interconnect.border(IMAGE, direction) == ()
     assert _kinds("host", "host", stored) == []
 
 

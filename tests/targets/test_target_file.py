@@ -175,7 +175,23 @@ def test_all_bad_overrides_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["cim.macros=0", "npu.macs=100", "npu.memory_mode=Dram", "cim.read_cycle=0", "cim.macros=-1"]
+    "text",
+    [
+        "npu.sram_port.burst=0.5",
+        "npu.sram_port.burst=32.5",
+        "npu.clock_hz=1",
+        "host.clock_hz=100000000000000",
+        "sram.read_energy=1e300",
+        "flash.bandwidth=1e-300",
+        f"sram.size_bytes={10**30}",
+        "cache.line_bytes=1000000",
+        f"npu.arch.ofm_block_max=1,1,{'9' * 18}",
+        "cim.macros=0",
+        "npu.macs=100",
+        "npu.memory_mode=Dram",
+        "cim.read_cycle=0",
+        "cim.macros=-1",
+    ],
 )
 def test_value_out_of_range_is_a_target_error(text: str) -> None:
     with pytest.raises(TargetError) as caught:
@@ -295,3 +311,36 @@ def test_support_table_comes_from_the_rules() -> None:
     assert not cell[OpKind.GENERIC, "npu"].runs
     sentences = {r.sentence for d in system.devices for r in d.rules()}
     assert {s for c in table for s in c.conditions} == sentences
+
+
+# --- ranges ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("sram.read_energy=1e6", "at most 100000 pJ/B"),
+        ("flash.bandwidth=0.1", "at least 10000 B/s"),
+        ("cim.read_cycle=1e12", "at most 1e+07 ns"),
+        ("npu.sram_port.burst=0.5", "at least 1 B"),
+        ("npu.sram_port.burst=1.5", "whole number of B"),
+        ("npu.leakage=1e9", "at most 100 W"),
+        ("cim.macros=100", "less than or equal to 64"),
+    ],
+)
+def test_bound_is_named(text: str, said: str) -> None:
+    with pytest.raises(TargetError) as caught:
+        load_system("npu+cim", (text,))
+    assert said in str(caught.value)
+
+
+def test_interval_is_held_to_the_range_at_both_ends(tmp_path: Path) -> None:
+    """A nominal value inside is not enough: the bounds are costed as well."""
+    quantity = '{ value = 1.0, low = 0.5, high = 1e9, unit = "pJ/MAC", mark = "guess", source = "sheet" }'
+    error = _broken(tmp_path, BASE + f"[devices.cim]\nmac_energy = {quantity}\n")
+    assert "at most 10000 pJ/MAC" in str(error)
+
+
+def test_list_of_endless_numbers_is_unreadable() -> None:
+    with pytest.raises(UserError, match="ofm_block_max"):
+        load_system("npu", (f"npu.arch.ofm_block_max=1,1,{'9' * 5000}",))
