@@ -155,7 +155,10 @@ class MoveParams:
 
 @dataclass(frozen=True)
 class GenericParams:
-    """generic, control_flow: the ONNX operator as the user wrote it; `elements` = the largest of inputs and outputs."""
+    """generic, control_flow: the ONNX operator as the user wrote it.
+
+    elements: of the largest input or output; for control flow all that its bodies write, as often as they run.
+    """
 
     form: Literal["generic"]
     op_type: str

@@ -18,8 +18,12 @@ from h4hc.lowering.plan import Plan
 from h4hc.lowering.rescaling import rescales
 from h4hc.lowering.site import Group
 from h4hc.lowering.weights import weight_types
-from h4hc.workload import ElementwiseParams, Layout, Op, OpParams, Tensor, Workload
+from h4hc.workload import ElementwiseParams, GenericParams, Layout, Op, OpParams, Tensor, Workload
 
+KNOWN_DOMAINS = {  # of ONNX, and of the operators that onnxruntime adds
+    *("", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview", "ai.onnx.preview.training"),
+    *("com.microsoft", "com.microsoft.nchwc", "com.microsoft.experimental", "com.ms.internal.nhwc"),
+}
 SCALED_INTEGERS = {"int8", "uint8", "int16"}  # types whose values carry a scale
 
 
@@ -48,7 +52,7 @@ def build_workload(
         tensors=tuple(shop.tensors.values()),
         inputs=in_names,
         outputs=out_names,
-        diagnostics=_diagnostics(known, control, plan, set(shop.tensors), _turned(groups, laid)),
+        diagnostics=_diagnostics(groups, known, control, plan, set(shop.tensors), _turned(groups, laid)),
     )
 
 
@@ -93,7 +97,7 @@ class _Shop:
         return Op(
             id=group.id,
             kind=lowered.kind,
-            params=_by_reciprocal(lowered.params, dtype, group, self._known),
+            params=_with_bodies(_by_reciprocal(lowered.params, dtype, group, self._known), body),
             inputs=tuple(t.name for t in read),
             outputs=tuple(t.name for t in written),
             weights=tuple(t.name for t in weights),
@@ -110,6 +114,13 @@ class _Shop:
             weight_types=weight_types(group, self._known, self._plan),
             rescales=rescales(group, lowered, self._known),
         )
+
+
+def _with_bodies(params: OpParams, body: Body) -> OpParams:
+    """Control flow works through every element that its bodies write, as often as they run."""
+    if not body.traffic or not isinstance(params, GenericParams):
+        return params
+    return replace(params, elements=max(params.elements, sum(fact.elements * times for fact, _, times in body.traffic)))
 
 
 def _by_reciprocal(params: OpParams, dtype: str, group: Group, known: Known) -> OpParams:
@@ -138,7 +149,7 @@ def _turned(groups: Sequence[Group], laid: Sequence[Laid]) -> tuple[str, ...]:
 
 
 def _diagnostics(
-    known: Known, control: Control, plan: Plan, listed: set[str], turned: tuple[str, ...]
+    groups: Sequence[Group], known: Known, control: Control, plan: Plan, listed: set[str], turned: tuple[str, ...]
 ) -> tuple[Diagnostic, ...]:
     found = []
     if plan.int8:
@@ -149,6 +160,18 @@ def _diagnostics(
                 "float model planned as int8: one byte an element, int32 biases; the plan holds for the model once it "
                 "is quantised",
                 hint="quantise before deployment, or plan with --precision stored",
+            )
+        )
+    strange = tuple(str(group.anchor.name) for group in groups if group.anchor.domain not in KNOWN_DOMAINS)
+    if strange:
+        found.append(
+            Diagnostic(
+                "H4W116",
+                "warning",
+                "operators of a domain that neither ONNX nor onnxruntime defines: their cost is an estimate from their "
+                "bytes, and stock onnxruntime cannot run them",
+                strange,
+                "replace them by standard operators, or give the model their definition as a function",
             )
         )
     notes = (

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from h4hc.workload import OpKind
+from h4hc.workload import GenericParams, OpKind
 from tests.lowering.building import graph_model, lowered, session_outputs, weights
 
 FLOAT, INT, BOOL = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64, onnx.TensorProto.BOOL
@@ -64,6 +64,10 @@ def test_loop_runs_its_body_as_often_as_its_trip_count_says() -> None:
     (op,) = lowered(model).ops
     assert (op.macs, op.weights) == (6 * 3 * 4 * 4, ("m", "w"))
     assert op.weight_bytes == 8 + 64
+    once = lowered(graph_model([node], {**given, "m": np.array(1, np.int64)}, [info("y", FLOAT, 3, 4)])).ops[0]
+    assert isinstance(op.params, GenericParams)
+    assert isinstance(once.params, GenericParams)
+    assert op.params.elements == 6 * once.params.elements
 
 
 def test_loop_without_known_trip_count_is_costed_once_and_says_so() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import helper
 
@@ -346,3 +347,12 @@ def test_an_integer_divided_by_a_constant_is_a_product() -> None:
     for kept in (op.params for op in kept_forms):
         assert isinstance(kept, ElementwiseParams)
         assert kept.function == "div"
+
+
+def test_an_operator_nobody_defines_is_named() -> None:
+    model = node_model("Magic", {"x": ("float", (1, 4))}, domain="com.acme")
+    model.opset_import.append(onnx.helper.make_opsetid("com.acme", 1))
+    model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 4]))
+    (warning,) = [d for d in lowered(model).diagnostics if d.code == "H4W116"]
+    assert warning.where == ("n",)
+    assert [d for d in lowered(node_model("Relu", {"x": ("float", (1, 4))})).diagnostics if d.code == "H4W116"] == []
