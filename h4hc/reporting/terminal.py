@@ -260,7 +260,7 @@ def _remarks(report: Json, width: int) -> list[str]:
     total = report["totals"]["latency_ps"]["nominal"]
     marks = sorted(report["basis"], key=lambda b: (-b["latency_ps"], b["mark"]))
     basis = ", ".join(f"{b['mark']} {share(b['latency_ps'], total)}" for b in marks)
-    lines = [_line("evidence", f"{basis or 'no numbers'} of the latency; shares overlap", width)]
+    lines = [_line("evidence", f"{basis or 'no numbers'} of the latency", width)]
     warnings = [d for d in report["diagnostics"] if d["severity"] == "warning"]
     if warnings:
         codes: dict[str, int] = {}
