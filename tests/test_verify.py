@@ -398,3 +398,20 @@ def test_verification_is_json() -> None:
     assert data["status"] == "verified"
     assert data["comparisons"][0]["tolerance"]["value"] == 1e-4
     assert data["runtime"].startswith("onnxruntime ")
+
+
+def test_an_output_without_a_finite_element_is_not_called_verified() -> None:
+    nodes = [helper.make_node("Abs", ["x"], ["a"], "abs"), helper.make_node("Neg", ["a"], ["n"], "neg")]
+    nodes += [helper.make_node("Sub", ["n", "one"], ["s"], "sub"), helper.make_node("Log", ["s"], ["y"], "log")]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [value("x", onnx.TensorProto.FLOAT, [4])],
+        [value("y", onnx.TensorProto.FLOAT, [4])],
+        [helper.make_tensor("one", onnx.TensorProto.FLOAT, [], [1.0])],
+    )
+    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)])
+    result = verify_models(model, model, model)
+    assert result.status == "not comparable"
+    assert "H4W702" in {d.code for d in result.diagnostics}
