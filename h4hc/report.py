@@ -201,11 +201,14 @@ def _step(s: Step) -> dict[str, Any]:
 
 def _partition(part: Partition, workload: Workload) -> dict[str, Any]:
     inside = set(part.ops)
-    ops = [op for op in workload.ops if op.id in inside]
+    ops = [workload.op[name] for name in part.ops]
     made = {name for op in ops for name in op.outputs}
-    needed = {name for op in workload.ops if op.id not in inside for name in op.inputs} | set(workload.outputs)
     reads = sorted({name for op in ops for name in op.inputs} - made)
-    writes = sorted(made & needed)
+    writes = sorted(
+        name
+        for name in made
+        if name in workload.outputs or any(reader not in inside for reader in workload.readers.get(name, ()))
+    )
     return {
         "id": part.id,
         "device": part.device,

@@ -25,6 +25,7 @@ from h4hc.errors import LimitError, NumericsError, Problem, UnsupportedOpError, 
 from h4hc.graph_facts import is_quantised, output_scale, random_values
 from h4hc.ortrun import Level, OrtError, Runner
 from h4hc.verification import SCHEMA_VERSION, Comparison, Status, Verdict, Verification
+from h4hc.verify_evidence import is_flat, is_informative, is_mute
 from h4hc.verify_inputs import FILLS, generate, input_specs, notes
 from h4hc.verify_locate import first_difference, without_calls
 
@@ -74,7 +75,7 @@ def verify_models(
     flat = _run(job, LEGALISED, Level.DISABLE_ALL, feeds)
     done += _compare(job, (ORIGINAL, LEGALISED), Level.DISABLE_ALL, wanted, flat, feeds, None)
     done += _compare_partitioned(job, Level.DISABLE_ALL, flat, feeds, BITS)
-    silent = [n for n in outputs if n in job.random or any(_mute(result[n]) for result in wanted)]
+    silent = [n for n in outputs if n in job.random or any(is_mute(result[n]) for result in wanted)]
     refusal = None
     try:
         basic = _run(job, LEGALISED, Level.ENABLE_BASIC, feeds)
@@ -152,10 +153,10 @@ def _search_fill(job: _Job, runner: Runner, seed: int, samples: int) -> tuple[li
             refusals.append(Problem(f"refused: {text}", tuple(feeds[0]), error.message))
             continue
         runs.append((feeds, text, results))
-        if all(_informative(value) and not _flat(value) for result in results for value in result.values()):
+        if all(is_informative(value) and not is_flat(value) for result in results for value in result.values()):
             return runs[-1]
     if runs:  # no fill moves every output; `_remarks` says what that leaves open
-        return max(runs, key=lambda run: sum(_informative(v) for result in run[2] for v in result.values()))
+        return max(runs, key=lambda run: sum(is_informative(v) for result in run[2] for v in result.values()))
     raise UserError.of(
         (
             Problem(
@@ -166,37 +167,6 @@ def _search_fill(job: _Job, runner: Runner, seed: int, samples: int) -> tuple[li
             *refusals,
         )
     )
-
-
-def _informative(value: Any) -> bool:
-    """Whether a result can show an error at all: it has elements, and not only NaN and infinities."""
-    import numpy as np
-
-    if isinstance(value, list):
-        return any(_informative(np.asarray(item)) for item in value)
-    if value is None or isinstance(value, dict) or value.dtype.kind in "OUSbiu":
-        return value is not None and (isinstance(value, dict) or value.size > 0)
-    return bool(np.isfinite(value.astype(np.complex128)).any())
-
-
-def _mute(value: Any) -> bool:
-    """Whether a result has elements, and only NaN and infinities: any wrong arithmetic can hide behind them.
-
-    An empty result hides nothing: its shape is all there is to compare.
-    """
-    import numpy as np
-
-    return isinstance(value, np.ndarray) and value.size > 0 and not _informative(value)
-
-
-def _flat(value: Any) -> bool:
-    """Whether a float result of several elements has one value everywhere, so that most errors would not show."""
-    import numpy as np
-
-    if not isinstance(value, np.ndarray) or value.dtype.kind in "OUSbiu" or value.size < 2:
-        return False
-    numbers = value.astype(np.complex128).ravel()
-    return bool((numbers == numbers[0]).all())
 
 
 def _raise_if_memory(error: OrtError, label: str) -> None:
@@ -366,7 +336,7 @@ def _remarks(job: _Job, results: Results) -> list[Diagnostic]:
                     "set the operator's seed attribute, or export the model for inference",
                 )
             )
-        elif not all(_informative(result[name]) for result in results):
+        elif not all(is_informative(result[name]) for result in results):
             found.append(
                 Diagnostic(
                     "H4W702",
@@ -376,7 +346,7 @@ def _remarks(job: _Job, results: Results) -> list[Diagnostic]:
                     "give typical inputs with --inputs FILE.npz",
                 )
             )
-        elif all(_flat(result[name]) for result in results):
+        elif all(is_flat(result[name]) for result in results):
             found.append(
                 Diagnostic(
                     "H4W705",

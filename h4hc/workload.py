@@ -266,6 +266,20 @@ class Workload:
         """Tensor name -> id of the op that makes it; model inputs are absent."""
         return {name: op.id for op in self.ops for name in op.outputs}
 
+    @functools.cached_property
+    def op(self) -> dict[str, Op]:
+        """Operators by id."""
+        return {op.id: op for op in self.ops}
+
+    @functools.cached_property
+    def readers(self) -> dict[str, tuple[str, ...]]:
+        """Tensor name -> ids of the operators that read it; absent if none does."""
+        found: dict[str, list[str]] = {}
+        for op in self.ops:
+            for name in op.inputs:
+                found.setdefault(name, []).append(op.id)
+        return {name: tuple(ids) for name, ids in found.items()}
+
     def to_json(self) -> bytes:
         """Canonical JSON, the same bytes for the same workload."""
         return bytes(_adapter().dump_json(self, indent=1))
