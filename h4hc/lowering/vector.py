@@ -72,11 +72,6 @@ def norm_of_parts(function: str, shape: tuple[int, ...], axes: tuple[int, ...]) 
     return vector(OpKind.NORM, function, shape, found, order)
 
 
-def skip_layer_norm(site: Site) -> Lowered:
-    """com.microsoft SkipLayerNormalization adds before it normalises: a host operator."""
-    return generic(site)
-
-
 def batch_norm(site: Site) -> Lowered:
     """BatchNormalization that was not folded: one scale and offset a channel. In training mode a host operator."""
     shape = site.shape(0)
