@@ -27,11 +27,12 @@ CONSTANT = "h4hc.constant"  # "1": value known at compile time but left unfolded
 def origins(node: ir.Node) -> tuple[str, ...]:
     """Names of the user's nodes this node stands for; empty before `stamp_origins`."""
     text = node.metadata_props.get(ORIGIN)
-    return _decoded(text) if text else ()
+    return decode_origins(text) if text else ()
 
 
 @functools.lru_cache(maxsize=1 << 16)  # each pass asks every node
-def _decoded(text: str) -> tuple[str, ...]:
+def decode_origins(text: str) -> tuple[str, ...]:
+    """The names that the value of the ORIGIN key holds."""
     return tuple(json.loads(text))
 
 

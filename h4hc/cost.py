@@ -39,12 +39,12 @@ class Move:
     dst: str
     steps: tuple[MoveStep, ...]
 
-    @property
+    @functools.cached_property
     def latency(self) -> Interval:
         """Sum of its steps [ps]."""
         return functools.reduce(Interval.__add__, (s.latency for s in self.steps), Interval(0, 0, 0))
 
-    @property
+    @functools.cached_property
     def energy(self) -> Interval:
         """Sum of its steps [pJ]."""
         return functools.reduce(Interval.__add__, (s.energy for s in self.steps), Interval(0, 0, 0))
@@ -112,13 +112,12 @@ class CostTable:
         return table
 
 
-Costs = dict[tuple[object, ...], Cost]  # by all that a cost may depend on: a network repeats its layers
+Costs = dict[tuple[object, ...], dict[Mode, Cost]]  # by all that a cost may depend on: a network repeats its layers
 
 
 def op_row(op: Op, system: System, workload: Workload, known: Costs | None = None) -> OpRow:
     """Ask every device about one operator, in each of its modes. Costs in `known` are not asked for again."""
-    known = {} if known is None else known
-    likeness = _likeness(op, workload)
+    alike = {} if known is None else known.setdefault(_likeness(op, workload), {})
     costs: list[Cost] = []
     rejections: list[Rejection] = []
     for device in system.devices:
@@ -141,10 +140,9 @@ def op_row(op: Op, system: System, workload: Workload, known: Costs | None = Non
                     )
                 )
                 continue
-            key = (mode, *likeness)
-            if key not in known:
-                known[key] = _with_leakage(device.cost(op, mode, workload), system)
-            costs.append(known[key])
+            if mode not in alike:
+                alike[mode] = _with_leakage(device.cost(op, mode, workload), system)
+            costs.append(alike[mode])
     return OpRow(op.id, tuple(costs), tuple(rejections))
 
 

@@ -18,6 +18,7 @@ from h4hc.costtypes import Capacity, Mode
 from h4hc.errors import InfeasibleError, LimitError, PlanError, Problem
 from h4hc.planning.baselines import Allowed, Baseline, Plan, baselines, improve
 from h4hc.planning.demands import allowed_modes
+from h4hc.planning.dominance import tight_devices, undominated
 from h4hc.planning.ilp import SolveStatus
 from h4hc.planning.plan_cost import Pair, PlanCosts
 from h4hc.planning.program import PlanProgram, Weights
@@ -72,9 +73,11 @@ class _Search:
     def __init__(self, costs: PlanCosts, allowed: Allowed, options: PartitionOptions) -> None:
         self.costs, self.allowed, self.options = costs, allowed, options
         self.deadline = time.monotonic() + options.time_limit_s
-        self.program = PlanProgram(costs, allowed, exact_units=False)
+        self.tight = tight_devices(costs, allowed)
+        self.modes = undominated(costs, allowed, self.tight)
+        self.program = PlanProgram(costs, self.modes, self.tight, exact_units=False)
         self.exact: PlanProgram | None = None
-        self.baselines = baselines(costs, allowed, VALUE[options.objective])
+        self.baselines = baselines(costs, allowed, self.tight, VALUE[options.objective])
         self.stopped = SolveStatus.OPTIMAL
         self.gap = options.gap
 
@@ -86,7 +89,7 @@ class _Search:
         scale = max(1.0, weights.of((start.latency_ps, start.energy_pj)) / SCALED_OPTIMUM) if start else 1.0
         point = self._solve(self.program, weights, scale, start)
         if point is None:  # the aggregated optimum cannot be packed: decide the units as well
-            self.exact = self.exact or PlanProgram(self.costs, self.allowed, exact_units=True)
+            self.exact = self.exact or PlanProgram(self.costs, self.modes, self.tight, exact_units=True)
             point = self._solve(self.exact, weights, scale, start)
         if point is None and self.stopped is SolveStatus.NONE:
             raise LimitError(
@@ -120,14 +123,17 @@ class _Search:
             units = program.units(solution, modes)
             if units is None:
                 return None
-            plans.append(improve(self.costs, self.allowed, (modes, units), weights))
+            plans.append(self._improve((modes, units), weights))
         if solution.status is not SolveStatus.OPTIMAL and start is not None:
-            plans.append(improve(self.costs, self.allowed, (start.modes, start.units), weights))
+            plans.append(self._improve((start.modes, start.units), weights))
         if not plans:
             return None
         best, units = min(plans, key=lambda plan: weights.of(self.costs.total(plan[0])))
         bound = max(0.0, solution.bound * scale) + sum(weights.of(pair) for pair in program.fixed)
         return _Point(best, units, self.costs.total(best), weights, bound)
+
+    def _improve(self, plan: Plan, weights: Weights) -> Plan:
+        return improve(self.costs, self.allowed, self.tight, plan, weights)
 
 
 def partition(workload: Workload, table: CostTable, options: PartitionOptions) -> Partitioning:

@@ -8,11 +8,11 @@ nodes, so stock onnxruntime, which inlines them, gives the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from h4hc.annotations import CONSTANT, ORIGIN, group_id
+from h4hc.annotations import CONSTANT, ORIGIN, decode_origins, group_id
 from h4hc.errors import InternalError, LimitError
 from h4hc.partition_cut import Cut, Part, cut_graph, uses
 
@@ -61,14 +61,14 @@ def partitioned_model(model: ir.Model, schedule: Schedule) -> onnx.ModelProto:
 def _with_calls(proto: onnx.ModelProto, cut: Cut) -> onnx.ModelProto:
     """Replace the nodes of `proto` by the prologue and one call a partition."""
     inner = {name for part in cut.parts for name in part.inner}
-    types = _known_types(proto)
-    taken = {(f.domain, f.name) for f in proto.functions}
+    types, imports = _known_types(proto), _Imports(proto)
+    taken = {f.name for f in proto.functions if f.domain == DOMAIN}
     names = {node.name for node in cut.prologue}
     calls = []
     for part in cut.parts:
-        function = _function(proto, part, types)
-        function.name = _unused(part.id, {name for domain, name in taken if domain == DOMAIN})
-        taken.add((DOMAIN, function.name))
+        function = _function(imports, part, types)
+        function.name = _unused(part.id, taken)
+        taken.add(function.name)
         call = _call(part, function.name)
         call.name = _unused(part.id, names)
         names.add(call.name)
@@ -96,8 +96,17 @@ def partition_models(model: ir.Model, schedule: Schedule) -> dict[str, onnx.Mode
 
 
 def _standalones(proto: onnx.ModelProto, cut: Cut) -> dict[str, onnx.ModelProto]:
-    types = _complete_types(proto, cut)
-    return {part.id: _standalone(proto, cut, part, types) for part in cut.parts}
+    types, imports, constants = _complete_types(proto, cut), _Imports(proto), _Constants(proto.graph)
+    models = {}
+    for part in cut.parts:
+        before = cut.constants_for(part)
+        models[part.id] = model = _standalone(part, before, constants, types)
+        model.ir_version = proto.ir_version
+        nodes = [*before, *part.nodes]
+        model.opset_import.extend(imports.opsets(nodes))
+        model.functions.extend(imports.functions(nodes))
+        _spell_out_defaults(model.graph.node, model.opset_import)
+    return models
 
 
 def model_bytes(proto: onnx.ModelProto) -> bytes:
@@ -143,7 +152,7 @@ def legalised_model(model: ir.Model) -> onnx.ModelProto:
     return proto
 
 
-def _function(proto: onnx.ModelProto, part: Part, types: dict[str, onnx.ValueInfoProto]) -> onnx.FunctionProto:
+def _function(imports: _Imports, part: Part, types: dict[str, onnx.ValueInfoProto]) -> onnx.FunctionProto:
     """The body of one partition; formal names equal the actual ones."""
     import onnx
 
@@ -151,7 +160,7 @@ def _function(proto: onnx.ModelProto, part: Part, types: dict[str, onnx.ValueInf
     function.input.extend(part.inputs)
     function.output.extend(part.outputs)
     function.node.extend(part.nodes)
-    function.opset_import.extend(_opsets(proto, part.nodes))
+    function.opset_import.extend(imports.opsets(part.nodes))
     _spell_out_defaults(function.node, function.opset_import)
     known = [*part.inputs, *(name for node in part.nodes for name in node.output if name)]
     function.value_info.extend(types[name] for name in known if name in types)
@@ -192,35 +201,42 @@ def _call(part: Part, function: str) -> onnx.NodeProto:
     for inner in part.nodes:
         for prop in inner.metadata_props:
             if prop.key == ORIGIN:
-                origin.update(json.loads(prop.value))
+                origin.update(decode_origins(prop.value))
     _put(node, ORIGIN, json.dumps(sorted(origin)))
     _put(node, PARTITION, part.id)
     _put(node, DEVICE, part.device)
     return node
 
 
-def _standalone(proto: onnx.ModelProto, cut: Cut, part: Part, types: dict[str, onnx.ValueInfoProto]) -> onnx.ModelProto:
-    """One partition with its weights and the constant nodes it reads."""
+class _Constants:
+    """The weights of a graph by name, so that a partition's are found without a walk over all of them."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self._fed = {value.name for value in graph.input}  # a weight that is an input too may be overridden
+        self._dense = {tensor.name: (at, tensor) for at, tensor in enumerate(graph.initializer)}
+        self._sparse = {tensor.values.name: (at, tensor) for at, tensor in enumerate(graph.sparse_initializer)}
+
+    def add_to(self, graph: onnx.GraphProto, needed: set[str]) -> set[str]:
+        """Copy the weights needed, in the model's order; names that thereby need no input."""
+        dense = sorted((self._dense[name] for name in needed & self._dense.keys()), key=lambda item: item[0])
+        sparse = sorted((self._sparse[name] for name in needed & self._sparse.keys()), key=lambda item: item[0])
+        graph.initializer.extend(tensor for _, tensor in dense)
+        graph.sparse_initializer.extend(tensor for _, tensor in sparse)
+        return (needed & (self._dense.keys() | self._sparse.keys())) - self._fed
+
+
+def _standalone(
+    part: Part, before: list[onnx.NodeProto], constants: _Constants, types: dict[str, onnx.ValueInfoProto]
+) -> onnx.ModelProto:
+    """One partition with its weights and the constant nodes it reads (`before`)."""
     import onnx
 
-    graph = proto.graph
-    before = cut.constants_for(part)
-    inside = {name for node in before for name in node.output}
-    needed = {*part.inputs, *(name for node in before for name in uses(node))}
-    weights = [tensor for tensor in graph.initializer if tensor.name in needed]
-    sparse = [tensor for tensor in graph.sparse_initializer if tensor.values.name in needed]
-    fed = {value.name for value in graph.input}
-    inside |= {t.name for t in weights} - fed
-    inside |= {t.values.name for t in sparse} - fed
-    nodes = [*before, *part.nodes]
-    out = onnx.ModelProto(ir_version=proto.ir_version, producer_name="h4hc")
-    out.opset_import.extend(_opsets(proto, nodes))
-    out.functions.extend(_functions_used(proto, nodes))
+    out = onnx.ModelProto(producer_name="h4hc")
     out.graph.name = part.id
+    nodes = [*before, *part.nodes]
     out.graph.node.extend(nodes)
-    _spell_out_defaults(out.graph.node, out.opset_import)
-    out.graph.initializer.extend(weights)
-    out.graph.sparse_initializer.extend(sparse)
+    inside = {name for node in before for name in node.output}
+    inside |= constants.add_to(out.graph, {*part.inputs, *(name for node in before for name in uses(node))})
     out.graph.input.extend(types[name] for name in part.inputs if name not in inside)
     out.graph.output.extend(types[name] for name in part.outputs)
     shown = {value.name for value in (*out.graph.input, *out.graph.output)}
@@ -235,21 +251,43 @@ def _put(where: onnx.NodeProto | onnx.FunctionProto | onnx.ModelProto, key: str,
     where.metadata_props.add(key=key, value=value)
 
 
-def _unused(name: str, taken: Iterable[str]) -> str:
+def _unused(name: str, taken: Container[str]) -> str:
     """`name`, with `_2`, `_3` ... behind it when something else has that name already."""
-    known, result, count = set(taken), name, 1
-    while result in known:
+    result, count = name, 1
+    while result in taken:
         count += 1
         result = f"{name}_{count}"
     return result
 
 
-def _opsets(proto: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> list[onnx.OperatorSetIdProto]:
-    """The model's opset imports that `nodes` and the bodies inside them need, plus those of functions they call."""
-    domains = {_plain(node.domain) for node in _walk(nodes)}
-    for function in _functions_used(proto, nodes):
-        domains.update(_plain(opset.domain) for opset in function.opset_import)
-    return [opset for opset in proto.opset_import if _plain(opset.domain) in domains]
+class _Imports:
+    """What of a model's operator sets and model-local functions a list of its nodes needs."""
+
+    def __init__(self, proto: onnx.ModelProto) -> None:
+        self._opsets = [(_plain(opset.domain), opset) for opset in proto.opset_import]
+        self._functions = {(f.domain, f.name): (at, f) for at, f in enumerate(proto.functions)}
+
+    def opsets(self, nodes: Iterable[onnx.NodeProto]) -> list[onnx.OperatorSetIdProto]:
+        """Imports that the nodes and the bodies inside them need, plus those of functions they call."""
+        nodes = list(nodes)
+        domains = {_plain(node.domain) for node in _walk(nodes)}
+        for function in self.functions(nodes):
+            domains.update(_plain(opset.domain) for opset in function.opset_import)
+        return [opset for domain, opset in self._opsets if domain in domains]
+
+    def functions(self, nodes: Iterable[onnx.NodeProto]) -> list[onnx.FunctionProto]:
+        """The functions that the nodes call, directly or through others, in the model's order."""
+        if not self._functions:
+            return []
+        found: set[tuple[str, str]] = set()
+        todo = list(_walk(nodes))
+        while todo:
+            node = todo.pop()
+            key = (node.domain, node.op_type)
+            if key in self._functions and key not in found:
+                found.add(key)
+                todo.extend(_walk(self._functions[key][1].node))
+        return [function for _, function in sorted((self._functions[key] for key in found), key=lambda item: item[0])]
 
 
 def _plain(domain: str) -> str:
@@ -265,20 +303,6 @@ def _walk(nodes: Iterable[onnx.NodeProto]) -> Iterable[onnx.NodeProto]:
         for attribute in node.attribute:
             for graph in (attribute.g, *attribute.graphs):
                 stack.extend(graph.node)
-
-
-def _functions_used(proto: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> list[onnx.FunctionProto]:
-    """The model-local functions that `nodes` call, directly or through others, in the model's order."""
-    table = {(f.domain, f.name): f for f in proto.functions}
-    found: set[tuple[str, str]] = set()
-    todo = list(_walk(nodes))
-    while todo:
-        node = todo.pop()
-        key = (node.domain, node.op_type)
-        if key in table and key not in found:
-            found.add(key)
-            todo.extend(_walk(table[key].node))
-    return [f for f in proto.functions if (f.domain, f.name) in found]
 
 
 def _known_types(proto: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:

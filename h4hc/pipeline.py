@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -164,10 +165,8 @@ def _check(name: str, before: frozenset[str], model: ir.Model, removed: Mapping[
     after = all_origins(model)
     lost = sorted(before - after - set(removed))
     invented = sorted(after - before)
-    names: dict[str, int] = {}
-    for node in model.graph:
-        names[str(node.name)] = names.get(str(node.name), 0) + 1
-    repeated = sorted(n for n, count in names.items() if count > 1)
+    names = Counter(str(node.name) for node in model.graph)
+    repeated = sorted(n for n, count in names.items() if count > 1) if len(names) < len(model.graph) else []
     for what, which in (("lost", lost), ("invented", invented)):
         if which:
             raise PassError(f"pass {name} {what} the origin of nodes", where=tuple(which), hint="this is a bug of h4hc")

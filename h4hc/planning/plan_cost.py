@@ -10,6 +10,7 @@ from h4hc.costtypes import Mode
 from h4hc.system import HOST
 
 Pair = tuple[int, int]  # latency [ps], energy [pJ]
+NOTHING: Pair = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -58,24 +59,28 @@ class PlanCosts:
         )
         borders = [step for border in (*table.arrivals, *table.departures) for step in border.steps]
         self.border: Pair = (sum(s.latency.nominal for s in borders), sum(s.energy.nominal for s in borders))
-        self._ports_at: list[list[int]] = [[] for _ in self.ids]
+        self.ports_at: list[list[int]] = [[] for _ in self.ids]
         for index, port in enumerate(self.ports):
             touched = {*port.consumers, *(() if port.producer is None else (port.producer,))}
             for at in sorted(touched):
-                self._ports_at[at].append(index)
+                self.ports_at[at].append(index)
 
     def port(self, index: int, devices: Sequence[str]) -> Pair:
         """Cost of one port under a choice of devices."""
         port = self.ports[index]
+        if not port.cost:
+            return NOTHING
         src = HOST if port.producer is None else devices[port.producer]
-        wanted = {devices[c] for c in port.consumers} if port.consumers else {HOST}
-        pairs = [port.cost.get((src, dst), (0, 0)) for dst in wanted]
+        consumers = port.consumers
+        if len(consumers) <= 1:
+            return port.cost.get((src, devices[consumers[0]] if consumers else HOST), NOTHING)
+        pairs = [port.cost.get((src, dst), NOTHING) for dst in {devices[c] for c in consumers}]
         return sum(p[0] for p in pairs), sum(p[1] for p in pairs)
 
     def enter(self, at: int, devices: Sequence[str]) -> Pair:
         """Cost of a stay that begins at position `at`, zero if none does."""
         if at >= len(devices) or devices[at] == HOST or (at > 0 and devices[at - 1] == devices[at]):
-            return 0, 0
+            return NOTHING
         return self.stay[devices[at]]
 
     def total(self, modes: Sequence[Mode]) -> Pair:
@@ -87,8 +92,19 @@ class PlanCosts:
         parts.append(self.border)
         return sum(p[0] for p in parts), sum(p[1] for p in parts)
 
-    def around(self, at: int, modes: Sequence[Mode], devices: Sequence[str]) -> Pair:
-        """The part of the total that depends on the mode at position `at`."""
-        parts = [self.op[at][modes[at]], self.enter(at, devices), self.enter(at + 1, devices)]
-        parts += [self.port(i, devices) for i in self._ports_at[at]]
-        return sum(p[0] for p in parts), sum(p[1] for p in parts)
+    def elsewhere(self, at: int, devices: Sequence[str]) -> Pair:
+        """The part of the total outside the operator at `at` that depends on its device: stays and moves."""
+        here, behind = self.enter(at, devices), self.enter(at + 1, devices)
+        latency, energy = here[0] + behind[0], here[1] + behind[1]
+        for index in self.ports_at[at]:
+            pair = self.port(index, devices)
+            latency, energy = latency + pair[0], energy + pair[1]
+        return latency, energy
+
+    def neighbours(self, at: int) -> set[int]:
+        """Positions whose `elsewhere` depends on the device of the operator at `at`."""
+        found = {at - 1, at + 1}
+        for index in self.ports_at[at]:
+            port = self.ports[index]
+            found.update(port.consumers if port.producer is None else (port.producer, *port.consumers))
+        return {n for n in found if 0 <= n < len(self.ids) and n != at}

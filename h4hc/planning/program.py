@@ -35,47 +35,6 @@ class Weights(NamedTuple):
         return self.latency * pair[0] + self.energy * pair[1]
 
 
-def undominated(costs: PlanCosts, at: int, allowed: Sequence[Mode], tight: Mapping[str, bool]) -> tuple[Mode, ...]:
-    """Modes worth keeping: within a device, drop a mode that another equals or beats in latency and energy, and,
-    where the device's weight store is tight, in units and in bytes a unit. Of equal modes the first stays."""
-    kept: list[Mode] = []
-    for index, mode in enumerate(allowed):
-        mine = _demands(costs, at, mode, tight)
-        beaten = False
-        for other_index, other in enumerate(allowed):
-            if other == mode or other.device != mode.device:
-                continue
-            theirs = _demands(costs, at, other, tight)
-            no_worse = all(t <= m for t, m in zip(theirs, mine, strict=True))
-            if no_worse and (theirs != mine or other_index < index):
-                beaten = True
-                break
-        if not beaten:
-            kept.append(mode)
-    return tuple(kept)
-
-
-def _demands(costs: PlanCosts, at: int, mode: Mode, tight: Mapping[str, bool]) -> tuple[int, ...]:
-    pair = costs.op[at][mode]
-    if not tight.get(mode.device, False):
-        return pair
-    return (*pair, mode.units, costs.unit_bytes[at][mode])
-
-
-def tight_devices(costs: PlanCosts, allowed: Sequence[Sequence[Mode]]) -> dict[str, bool]:
-    """Whether a device's weight store can overflow at all: it cannot if the largest share of every operator that
-    may run there fits into one unit together."""
-    worst: dict[str, int] = {}
-    for at, modes in enumerate(allowed):
-        for device in sorted({m.device for m in modes}):
-            share = max(costs.unit_bytes[at][m] for m in modes if m.device == device)
-            worst[device] = worst.get(device, 0) + share
-    return {
-        device: cap.unit_bytes is not None and worst.get(device, 0) > cap.unit_bytes
-        for device, cap in costs.capacity.items()
-    }
-
-
 class PlanProgram:
     """One program for one table and one set of allowed modes; solved for any weights of the objective.
 
@@ -83,11 +42,12 @@ class PlanProgram:
     that cannot be packed).
     """
 
-    def __init__(self, costs: PlanCosts, allowed: Sequence[Sequence[Mode]], *, exact_units: bool) -> None:
-        self.costs = costs
+    def __init__(
+        self, costs: PlanCosts, modes: Sequence[Sequence[Mode]], tight: Mapping[str, bool], *, exact_units: bool
+    ) -> None:
+        """modes: by position, what is left of those allowed; tight: devices whose weight store can overflow."""
+        self.costs, self.modes, self.tight = costs, modes, tight
         self.exact_units = exact_units
-        self.tight = tight_devices(costs, allowed)
-        self.modes = [undominated(costs, at, modes, self.tight) for at, modes in enumerate(allowed)]
         self.program = Program()
         self.fixed: list[Pair] = [costs.border]  # costs that no choice changes
         self.priced: dict[int, Pair] = {}  # variable -> its cost

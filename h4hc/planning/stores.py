@@ -9,7 +9,7 @@ from h4hc.planning.packing import SEARCH_NODES, pack
 from h4hc.planning.plan_cost import PlanCosts
 
 Units = dict[int, tuple[int, ...]]  # position -> the units that hold its weights
-REPACKS = 64  # times that a full store is packed anew; after that an operator goes where there is room, or nowhere
+REPACKS = 8192  # weights that are packed anew when a store is full; after that an operator goes where there is room
 
 
 class Stores:
@@ -50,12 +50,12 @@ class Stores:
         if all(load[unit] + share <= limit for unit in emptiest):
             self._put(at, mode, tuple(sorted(emptiest)))
             return True
-        if not self._repacks_left or sum(load) + mode.units * share > limit * len(load):
+        if self._repacks_left <= 0 or sum(load) + mode.units * share > limit * len(load):
             return False
-        self._repacks_left -= 1
         members = [i for i in sorted(self._held) if self._held[i][0].device == mode.device]
         modes = [*(self._held[i][0] for i in members), mode]
         items = [(m.units, self._costs.unit_bytes[i][m]) for i, m in zip([*members, at], modes, strict=True)]
+        self._repacks_left -= len(items)
         packed = pack(items, len(load), limit, node_limit=0)
         if packed is None:
             return False

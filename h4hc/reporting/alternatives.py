@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from h4hc.assignment import Assignment
 from h4hc.cost import CostTable
 from h4hc.costtypes import Capacity, Cost, Mode
-from h4hc.planning.plan_cost import PlanCosts
+from h4hc.planning.plan_cost import Pair, PlanCosts
 
 
 @dataclass(frozen=True)
@@ -48,18 +48,23 @@ class WhatIf:
         """Every legal mode of `op` but the chosen one, in the table's order."""
         at = self._at[op]
         chosen = self._modes[at]
-        before = self._sums.around(at, self._modes, self._devices)
+        before = self._around(at, chosen)
         found = []
         for cost in self._table.row[op].costs:
             if cost.mode == chosen:
                 continue
-            self._modes[at], self._devices[at] = cost.mode, cost.mode.device
-            after = self._sums.around(at, self._modes, self._devices)
+            after = self._around(at, cost.mode)
             ruled_out = "" if cost.mode in self._allowed[at] else "excluded by --pin or --forbid"
             delta = after[0] - before[0], after[1] - before[1]
             found.append(Alternative(cost, *delta, self._misfit(op, cost, chosen), ruled_out))
-        self._modes[at], self._devices[at] = chosen, chosen.device
+        self._devices[at] = chosen.device
         return tuple(found)
+
+    def _around(self, at: int, mode: Mode) -> Pair:
+        """The part of the total that depends on the mode of one operator."""
+        self._devices[at] = mode.device
+        own, elsewhere = self._sums.op[at][mode], self._sums.elsewhere(at, self._devices)
+        return own[0] + elsewhere[0], own[1] + elsewhere[1]
 
     def _misfit(self, op: str, cost: Cost, chosen: Mode) -> str:
         capacity = self._capacity[cost.mode.device]
