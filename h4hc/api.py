@@ -159,8 +159,8 @@ def _graph_json(model: Any) -> bytes:
     return json.dumps(tree, indent=1, sort_keys=True).encode() + b"\n"
 
 
-def write_folder(done: Compilation, out: Path, force: bool = False) -> None:
-    """Write a finished run as an output folder, whole or not at all.
+def write_folder(done: Compilation, out: Path, force: bool = False) -> dict[str, Any]:
+    """Write a finished run as an output folder, whole or not at all; returns the report in it.
 
     original.onnx, legalised.onnx, host.functions.onnx, partitions/<id>.onnx, report.json, report.md, manifest.json.
     Raises UserError when `out` may not be written or replaced, LimitError when the disk is full.
@@ -190,3 +190,4 @@ def write_folder(done: Compilation, out: Path, force: bool = False) -> None:
             folder.add(f"partitions/{name}.onnx", model_bytes(part), "one partition on its own")
         folder.add("report.json", report_bytes(report), "the report")
         folder.add("report.md", render_markdown(report).encode(), "the report for people")
+    return report

@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from h4hc.costtypes import Capacity, Cost, DeviceModel, Interval, Mode, Rejection, Term
+from h4hc.costtypes import Capacity, Cost, DeviceModel, Interval, Mode, Rejection, Term, Violation
 from h4hc.errors import Problem, UnsupportedOpError
 from h4hc.system import HOST, MoveStep, Switch, System
 from h4hc.workload import Layout, Op, Workload
@@ -112,7 +112,8 @@ class CostTable:
         return table
 
 
-Costs = dict[tuple[object, ...], dict[Mode, Cost]]  # by all that a cost may depend on: a network repeats its layers
+# By all that a cost, or the limits of a mode, may depend on: a network repeats its layers.
+Costs = dict[tuple[object, ...], dict[Mode, Cost | Violation]]
 
 
 def op_row(op: Op, system: System, workload: Workload, known: Costs | None = None) -> OpRow:
@@ -126,23 +127,15 @@ def op_row(op: Op, system: System, workload: Workload, known: Costs | None = Non
             if rejected is not None:
                 rejections.append(replace(rejected, mode=mode))
                 continue
-            limit = device.mode_rejection(op, mode)
-            if limit is not None:
-                rejections.append(
-                    Rejection(
-                        mode,
-                        f"{device.family}.mode",
-                        "the mode's own limit holds",
-                        limit.value,
-                        limit.limit,
-                        op.origin,
-                        limit.fix,
-                    )
-                )
-                continue
             if mode not in alike:
-                alike[mode] = _with_leakage(device.cost(op, mode, workload), system)
-            costs.append(alike[mode])
+                limit = device.mode_rejection(op, mode)
+                alike[mode] = limit or _with_leakage(device.cost(op, mode, workload), system)
+            answer = alike[mode]
+            if isinstance(answer, Cost):
+                costs.append(answer)
+            else:
+                code, rule = f"{device.family}.mode", "the mode's own limit holds"
+                rejections.append(Rejection(mode, code, rule, answer.value, answer.limit, op.origin, answer.fix))
     return OpRow(op.id, tuple(costs), tuple(rejections))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,20 +78,18 @@ def _output_problems(model: Path, output: Path | None, force: bool, needed: bool
 
 
 def _finish(console: Console, done: Compilation, output: Path | None, force: bool) -> None:
-    """Write the folder, if there is to be one, and show the report as it stands there."""
+    """Write the folder, if there is to be one, and show the report."""
     from h4hc.report import make_report
     from h4hc.report_views import render_terminal
-    from h4hc.reporting.saved import REPORT_NAME
 
     if output is None:
         report = make_report(done)
     else:
         from h4hc.api import write_folder
 
-        write_folder(done, output, force)
+        report = write_folder(done, output, force)
         whole = sum(done.seconds.values())
         console.say(f"wrote {output}; planned in {whole:.2f} s, {done.seconds['partition']:.2f} s of it in the solver")
-        report = json.loads((output / REPORT_NAME).read_bytes())
     console.result(report, lambda: render_terminal(report, console.width))
 
 
