@@ -42,6 +42,7 @@ Exit codes
   3  model malformed or unsafe     9  time or resource limit
   4  unsupported operator         10  optional tool missing
   5  does not fit                 11  integrity of a folder
+                                 130  interrupted
 """
 
 

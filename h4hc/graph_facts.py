@@ -31,6 +31,20 @@ def origin_of(node: onnx.NodeProto, index: int) -> tuple[str, ...]:
     return (node.name or f"{node.op_type}_{index}",)
 
 
+def with_own_names(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model itself, or without node names when some are used twice: onnxruntime would not load it."""
+    import onnx
+
+    names = [node.name for node in model.graph.node if node.name]
+    if len(set(names)) == len(names):
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for node in copy.graph.node:
+        node.ClearField("name")
+    return copy
+
+
 def producers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
     """Value name -> the main graph's node that makes it."""
     return {name: node for node in graph.node for name in node.output if name}

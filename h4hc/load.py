@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,6 +90,7 @@ def _load(data: bytes, base_dir: Path | None, limits: Limits, name: str, file_na
 
     model = _to_ir(proto)
     _forget_annotations(model)
+    notes += _repeated_names(model)
     annotations.stamp_origins(model)
     return LoadedModel(original, model, hashlib.sha256(original).hexdigest(), name, notes)
 
@@ -164,6 +166,20 @@ def _to_ir(proto: onnx.ModelProto) -> ir.Model:
             why=f"{type(cause).__name__}: {str(cause)[:300]}",
             hint="export the model again",
         ) from error
+
+
+def _repeated_names(model: ir.Model) -> tuple[Diagnostic, ...]:
+    """A warning when nodes share a name: ONNX allows it, onnxruntime does not load it, and people cannot tell them."""
+    from h4hc.loading.findings import shown
+
+    counts = Counter(node.name for node in model.graph if node.name)
+    repeated = tuple(sorted(name for name, count in counts.items() if count > 1))
+    if not repeated:
+        return ()
+    what = "a node name is used twice" if len(repeated) == 1 else f"{len(repeated)} node names are used twice"
+    first = shown(repeated[0])
+    why = f"the second one is called {first}#2 here; onnxruntime does not load the model as it is"
+    return (Diagnostic("H4W304", "warning", what, tuple(shown(n) for n in repeated[:20]), f"rename the nodes: {why}"),)
 
 
 def _forget_annotations(model: ir.Model) -> None:

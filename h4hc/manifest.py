@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import h4hc
-from h4hc.errors import IntegrityError, Problem
+from h4hc.errors import IntegrityError, Problem, UserError
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
@@ -60,14 +60,12 @@ class Manifest:
         }
         return (json.dumps(tree, indent=1, sort_keys=True, ensure_ascii=True) + "\n").encode("ascii")
 
-    def with_role(self, role: str) -> tuple[FileEntry, ...]:
-        """Files of one role, sorted by name."""
-        return tuple(f for f in self.files if f.role == role)
-
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read and check `manifest.json`. Raises IntegrityError."""
+    """Read and check `manifest.json`. Raises IntegrityError; UserError for a folder that holds nothing at all."""
     path = folder / MANIFEST
+    if folder.is_dir() and not any(folder.iterdir()):
+        raise UserError("the folder is empty", (str(folder),), hint="give the folder that `h4hc compile -o` wrote")
     try:
         data = _read(path, MANIFEST_LIMIT_BYTES)
     except OSError as error:

@@ -93,11 +93,6 @@ def _options(level: Level) -> Any:
     return options
 
 
-def run_once(model: bytes, level: Level, feeds: Mapping[str, Any]) -> dict[str, Any]:
-    """Load, run once, forget."""
-    return Runner(model, level).run(feeds)
-
-
 def clean_message(text: str) -> str:
     """onnxruntime's message without its source paths, error prefix and line breaks, cut to a bounded length."""
     from h4hc.text import clip

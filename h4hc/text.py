@@ -12,6 +12,15 @@ from collections.abc import Iterable, Sequence
 SHRUNK = 28  # columns that the shortened column of a table keeps while others can go
 
 
+def plural(count: int, noun: str, ending: str = "s") -> str:
+    """A count and its noun.
+
+    >>> plural(1, "partition"), plural(2, "switch", "es")
+    ('1 partition', '2 switches')
+    """
+    return f"{count} {noun}{'' if count == 1 else ending}"
+
+
 def printable(text: str) -> str:
     """Replace each character that is not printable (controls, line breaks, direction marks) by its escape.
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from h4hc.compare import BITS, Difference, Tolerance, compare, tolerance_for, type_name
 from h4hc.diagnostics import Diagnostic
 from h4hc.errors import LimitError, NumericsError, Problem, UnsupportedOpError, UserError
-from h4hc.graph_facts import is_quantised, output_scale, random_values
+from h4hc.graph_facts import is_quantised, output_scale, random_values, with_own_names
 from h4hc.ortrun import Level, OrtError, Runner
 from h4hc.verification import SCHEMA_VERSION, Comparison, Status, Verdict, Verification
 from h4hc.verify_evidence import is_flat, is_informative, is_mute
@@ -121,7 +121,7 @@ def _run_original(
     """Find inputs the original accepts: the given ones, else the first fill that gives finite values."""
     job.step(ORIGINAL)
     try:
-        runner = Runner(job.models[ORIGINAL].SerializeToString(), Level.DISABLE_ALL)
+        runner = Runner(with_own_names(job.models[ORIGINAL]).SerializeToString(), Level.DISABLE_ALL)
     except OrtError as error:
         _raise_if_memory(error, ORIGINAL)
         raise UnsupportedOpError(

@@ -69,8 +69,8 @@ def test_writes_all_files_and_a_canonical_manifest(place: Path) -> None:
     }
     assert files["manifest.json"] == (json.dumps(data, indent=1, sort_keys=True) + "\n").encode()
     manifest = check_folder(place)
-    assert [f.path for f in manifest.with_role("partition")] == ["partitions/p0_npu.onnx"]
-    assert read_checked(place, manifest.with_role("report")[0]) == b"one"
+    assert [f.role for f in manifest.files] == ["partition", "report"]
+    assert read_checked(place, manifest.files[1]) == b"one"
 
 
 def test_same_input_same_bytes(tmp_path: Path) -> None:

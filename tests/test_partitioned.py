@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from h4hc.annotations import ORIGIN
 from h4hc.compare import BITS, compare
 from h4hc.errors import InternalError
-from h4hc.ortrun import Level, run_once
+from h4hc.ortrun import Level, Runner
 from h4hc.partitioned import DEVICE, DOMAIN, PARTITION, model_bytes, partition_models, partitioned_model
 from h4hc.schedule import Partition, Schedule
 from tests.partition_models import hybrid, hybrid_plan, legal, make_model, one_each, random_dag, runs
@@ -24,7 +24,7 @@ FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 
 
 def run(model: onnx.ModelProto, feeds: dict[str, Any], level: Level = Level.DISABLE_ALL) -> dict[str, Any]:
-    return run_once(model_bytes(model), level, feeds)
+    return Runner(model_bytes(model), level).run(feeds)
 
 
 def chain(parts: dict[str, onnx.ModelProto], feeds: dict[str, Any]) -> dict[str, Any]:

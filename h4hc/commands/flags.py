@@ -102,4 +102,5 @@ def write_new(path: Path, data: bytes, force: bool) -> None:
             os.unlink(name)
             raise
     except OSError as error:
-        raise UserError("cannot write the file", (str(path),), str(error.strerror)) from error
+        hint = "" if path.parent.is_dir() else f"make the folder first: mkdir -p {path.parent}"
+        raise UserError("cannot write the file", (str(path),), str(error.strerror), hint) from error

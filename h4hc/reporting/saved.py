@@ -38,7 +38,9 @@ def load_report(path: Path) -> dict[str, Any]:
             _check_hash(path, data)
         report = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise IntegrityError("the report is not JSON", where=(str(file),), why=str(error)) from error
+        why = "it is not text" if isinstance(error, UnicodeDecodeError) else str(error)
+        hint = "give the folder that `h4hc compile -o` wrote, or the report.json in it"
+        raise IntegrityError("this is no report", (str(file),), f"not JSON: {why}", hint) from error
     except OSError as error:
         raise UserError("cannot read the report", where=(str(file),), why=str(error.strerror)) from error
     return checked(report, str(file))

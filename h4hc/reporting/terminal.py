@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from h4hc.text import clip, shorten, table
+from h4hc.text import clip, plural, shorten, table
 from h4hc.units import format_bytes, format_energy, format_time
 
 MAX_LINES = 40
@@ -133,7 +133,8 @@ def _head(report: Json, width: int) -> list[str]:
         ),
         _line(
             "placement",
-            f"{len(report['partitions'])} partitions, {switches} device switches, {format_bytes(moved)} copied",
+            f"{plural(len(report['partitions']), 'partition')}, {plural(switches, 'device switch', 'es')}, "
+            f"{format_bytes(moved)} copied",
             width,
         ),
     ]

@@ -16,7 +16,7 @@ from h4hc import sandbox
 from h4hc.api import CompileOptions, compile_model
 from h4hc.errors import H4hcError
 from h4hc.loading import child
-from h4hc.ortrun import Level, OrtError, run_once
+from h4hc.ortrun import Level, OrtError, Runner
 from h4hc.partitioned import legalised_model, partition_models, partitioned_model
 from h4hc.verification import Verification
 from h4hc.verify_models import verify_models
@@ -78,7 +78,7 @@ def agrees(wanted: Any, got: Any, rtol: float, atol: float) -> bool:
 def runs(case: Any, feeds: dict[str, Any]) -> bool:
     """Whether onnxruntime runs the model. Random operators have no reference that could be met."""
     try:
-        got = run_once(case.model.SerializeToString(), Level.DISABLE_ALL, feeds)
+        got = Runner(case.model.SerializeToString(), Level.DISABLE_ALL).run(feeds)
     except OrtError:
         return False
     drawn = {"RandomNormal", "Bernoulli", "Dropout", "Multinomial", "RandomUniform"}

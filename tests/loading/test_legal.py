@@ -308,3 +308,11 @@ def test_external_data_beside_the_model(where: str, tmp_path: Path) -> None:
     stored = loaded.model.graph.initializers["w"].const_value
     assert stored is not None
     np.testing.assert_array_equal(stored.numpy(), build.WEIGHT)
+
+
+def test_nodes_of_one_name_are_told_apart_with_a_warning() -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["t"], "same"), helper.make_node("Abs", ["t"], ["y"], "same")]
+    loaded = _load(build.model(nodes))
+    assert [d.code for d in loaded.diagnostics] == ["H4W304"]
+    assert loaded.diagnostics[0].where == ("same",)
+    assert [origins(node) for node in loaded.model.graph] == [("same",), ("same#2",)]
