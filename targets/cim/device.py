@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from h4hc.costtypes import Capacity, Cost, Mode, RidgePoint, Rule, Violation
+from h4hc.costtypes import ZERO, Capacity, Cost, Interval, Mode, RidgePoint, Rule, Violation
 from h4hc.quantity import quantities, validated
-from h4hc.units import PS_PER_S
+from h4hc.units import PS_PER_S, ceil_div
 from h4hc.workload import Op, Workload
 from targets.cim import cost as cost_model
+from targets.cim import upkeep
+from targets.cim.geometry import Layer
 from targets.cim.rules import make_rules, mode_violation
 from targets.cim.spec import CimSpec
+
+COUNTS = (
+    "kind", "macros", "cus", "read_bits", "weight_bits", "bank_bits", "columns", "input_bits", "bits_per_cycle",
+    "residency", "inferences_per_wake_up",
+)  # fmt: skip
+REMEMBERED = 4096  # layers whose mode-independent costs are kept: the modes of one ask for them in turn
+ADC_COUNTS = ("bits", "rows", "conversions_per_output", "columns_per_adc")
 
 
 @dataclass(frozen=True)
@@ -22,6 +33,10 @@ class Cim:
     spec: CimSpec
     rule_objects: tuple[Rule, ...]
     family: str = "cim"
+
+    @functools.cached_property
+    def _fixed(self) -> Callable[[Layer, int], cost_model.Fixed]:
+        return functools.lru_cache(maxsize=REMEMBERED)(functools.partial(cost_model.fixed_costs, self.spec))
 
     def modes(self) -> tuple[Mode, ...]:
         """1 to `macros` macros."""
@@ -37,12 +52,33 @@ class Cim:
 
     def cost(self, op: Op, mode: Mode, workload: Workload) -> Cost:
         """See targets.cim.cost."""
-        return cost_model.op_cost(self.spec, op, mode)
+        return cost_model.op_cost(self.spec, op, mode, self._fixed)
+
+    def hidden(self, before: Op, op: Op, workload: Workload) -> Interval:
+        """ZERO: a macro computes where its weights lie, so rewriting them overlaps no operator that uses the array."""
+        return ZERO
+
+    def area_mm2(self) -> tuple[float, float, float]:
+        """See targets.cim.upkeep."""
+        return upkeep.area_mm2(self.spec)
+
+    def inexact(self) -> str | None:
+        """Why the outputs are not bit-exact (analog kinds), or None."""
+        return upkeep.inexact(self.spec)
+
+    def wake_up(self) -> tuple[Interval, Interval, tuple[str, ...]]:
+        """One inference's share of the wake-up: latency [ps], energy [pJ], marks. Part of no operator's cost."""
+        marks = tuple(sorted({self.spec.wake_up.mark, self.spec.wake_up_energy.mark}))
+        return (*upkeep.wake_up_share(self.spec), marks)
 
     def ridge_points(self) -> tuple[RidgePoint, ...]:
         """Peak of all macros with every CU busy, over the bus (SRAM); over the banks' own ports (weights)."""
         spec = self.spec
-        step_s = spec.read_cycle.value * spec.input_cycles * cost_model.PS_PER_NS / PS_PER_S
+        step_ns = spec.read_cycle.value
+        if spec.adc is not None:
+            step_ns += spec.adc.conversion.value * spec.adc.columns_per_adc
+        steps = spec.input_cycles * ceil_div(spec.rows, spec.rows_at_once)
+        step_s = steps * step_ns * cost_model.PS_PER_NS / PS_PER_S
         peak = spec.macros * spec.cus * spec.rows * spec.columns / step_s
         bus = spec.shared.bus.bandwidth.value
         return (
@@ -51,8 +87,8 @@ class Cim:
         )
 
     def capacity(self) -> Capacity:
-        """One unit a macro; None where weights do not stay."""
-        return Capacity(self.name, self.spec.macros, self.spec.bank_bytes if self.spec.resident else None)
+        """One unit a macro; None where weights do not stay from one inference to the next."""
+        return Capacity(self.name, self.spec.macros, self.spec.bank_bytes if self.spec.stays else None)
 
     def leakage_w(self) -> tuple[float, float, float]:
         """Leakage of all macros [W]."""
@@ -70,11 +106,13 @@ class Cim:
         """Names and values for `targets show`."""
         spec = self.spec
         plain = [("device", spec.title)]
-        for name in ("kind", "macros", "cus", "read_bits", "weight_bits", "bank_bits", "columns", "input_cycles"):
-            plain.append((name, str(getattr(spec, name))))
-        plain += [("segments", str(spec.segments).lower()), ("dedup", str(spec.dedup).lower())]
+        plain += [(name, str(getattr(spec, name))) for name in COUNTS]
+        if spec.adc is not None:
+            plain += [(f"adc.{name}", str(getattr(spec.adc, name))) for name in ADC_COUNTS]
+        plain += [(name, str(getattr(spec, name)).lower()) for name in ("segments", "diagonal", "dedup")]
         plain += [("input_types", ", ".join(spec.input_types)), ("post_activations", ", ".join(spec.post_activations))]
-        return tuple(plain) + tuple((p, q.text()) for p, q in quantities(spec) if not p.startswith("shared."))
+        numbers = tuple((p, q.text()) for p, q in quantities(spec) if not p.startswith("shared."))
+        return tuple(plain) + numbers + upkeep.rows_of_text(spec)
 
 
 def load_device(name: str, numbers: dict[str, Any], where: str) -> Cim:

@@ -4,8 +4,10 @@ A layer has N outputs of K weights each (K = in_channels / groups * kernel volum
 map, or tokens). Outputs are dealt out evenly over the macros used, neighbours to the same macro. A read word holds
 `rows` weights for each of `columns` outputs; a filter longer than that takes several words, shorter ones share a word
 if the adder tree can be cut (`segments`).
-The columns of a word see the same inputs, one a row. So they serve outputs of one group only: a depthwise layer uses
-one column of an array. Segments lie on different rows, so they may belong to different groups.
+The columns of a word see the same inputs, one a row. So side by side stand outputs of one group only. Segments lie on
+different rows, so they may belong to different groups. An uncut column sums all rows that are on: there filters of
+different groups share a word only on its diagonal, each in rows and columns of its own, zeros elsewhere (`diagonal`);
+without that a depthwise layer uses one column of an array. An analog column sums at most `rows_at_once` rows at a time.
 """
 
 from __future__ import annotations
@@ -27,7 +29,11 @@ class Array(Protocol):
     @property
     def columns(self) -> int: ...
     @property
+    def rows_at_once(self) -> int: ...
+    @property
     def segments(self) -> bool: ...
+    @property
+    def diagonal(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class Layer:
     output_bytes: int
 
 
+@functools.lru_cache(maxsize=4096)
 def layer(params: OpParams) -> Layer | None:
     """The layer an operator with stationary weights is; None for any other. One byte an element."""
     if isinstance(params, FullyConnectedParams):
@@ -97,15 +104,51 @@ def hands(outputs: int, macros: int) -> list[tuple[int, int]]:
 def words(array: Array, work: Layer, macros: int) -> tuple[int, ...]:
     """Read words that the layer takes in each macro = reads for one position.
 
-    ceil(K / rows) * ceil(sum over the groups in the macro of ceil(their outputs / columns) / filters sharing rows).
+    ceil(K / rows) * ceil(rounds / filters sharing a word); rounds = sum over the groups in the macro of
+    ceil(their outputs / columns).
     """
+    pieces = ceil_div(work.weights_per_output, array.rows)
+    shared = _sharing(array, work)
+    return tuple(pieces * ceil_div(rounds, shared) for rounds in _rounds(array, work, macros))
+
+
+def activations(array: Array, work: Layer, macros: int) -> tuple[int, ...]:
+    """Times that each macro sums rows for one position: its words, each as often as its filled rows need.
+
+    A filter within one activation shares it with its neighbours in the word; a longer one takes ceil(K / rows at once).
+    """
+    k, at_once = work.weights_per_output, array.rows_at_once
+    if k > array.rows or k > at_once:
+        each = conversions_per_output(array, k)
+        return tuple(rounds * each for rounds in _rounds(array, work, macros))
+    shared = _sharing(array, work)
+    out = []
+    for rounds in _rounds(array, work, macros):
+        full, rest = divmod(rounds, shared)
+        out.append(full * ceil_div(shared, at_once // k) + ceil_div(rest, at_once // k))
+    return tuple(out)
+
+
+def conversions_per_output(array: Array, k: int) -> int:
+    """Activations that a filter of `k` weights is spread over: every piece of it by the rows summed at once."""
+    pieces, rest = divmod(k, array.rows)
+    return pieces * ceil_div(array.rows, array.rows_at_once) + ceil_div(rest, array.rows_at_once)
+
+
+def _sharing(array: Array, work: Layer) -> int:
+    """Rounds that share one word: as many as its rows hold; on a diagonal each takes columns of its own, too."""
     k = work.weights_per_output
-    shared = array.rows // k if array.segments and k <= array.rows else 1
-    pieces = ceil_div(k, array.rows)
-    return tuple(
-        pieces * ceil_div(_columns_full(array.columns, work.per_group, first, last), shared)
-        for first, last in hands(work.outputs, macros)
-    )
+    if k > array.rows:
+        return 1
+    if array.segments:
+        return array.rows // k
+    if array.diagonal:
+        return min(array.rows // k, array.columns // min(work.per_group, array.columns))
+    return 1
+
+
+def _rounds(array: Array, work: Layer, macros: int) -> list[int]:
+    return [_columns_full(array.columns, work.per_group, first, last) for first, last in hands(work.outputs, macros)]
 
 
 def _columns_full(columns: int, per_group: int, first: int, last: int) -> int:

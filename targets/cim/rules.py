@@ -1,4 +1,4 @@
-"""What may run on a digital CIM macro, as sentences with checks. The support table is made from these objects."""
+"""What may run on a CIM macro, as sentences with checks. The support table is made from these objects."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ VIEWS = frozenset({OpKind.VIEW})
 LEGAL_KINDS = WEIGHT_KINDS | VIEWS
 
 WEIGHT_TYPE, WEIGHT_TYPE_BITS = "int8", 8  # the only one the models cost: one byte an element, zero point 0
+INPUT_TYPE_BITS = 8
 
 Check = Callable[[Op, Workload], Violation | None]
 
@@ -48,6 +49,13 @@ def make_rules(spec: CimSpec) -> tuple[Rule, ...]:
             _weight_bits(spec),
             WEIGHT_KINDS,
             spec.weight_bits < WEIGHT_TYPE_BITS,
+        ),
+        Rule(
+            "cim.input_bits",
+            f"activations are no wider than the {spec.input_bits} bits that a macro takes",
+            _input_bits(spec),
+            WEIGHT_KINDS,
+            spec.input_bits < INPUT_TYPE_BITS,
         ),
         Rule("cim.dtype", f"activations are {types}", _dtype(spec), LEGAL_KINDS),
         Rule("cim.results", f"results are {types}", _results(spec), LEGAL_KINDS),
@@ -83,6 +91,15 @@ def _weight_bits(spec: CimSpec) -> Check:
         if spec.weight_bits >= WEIGHT_TYPE_BITS:
             return None
         return Violation(f"{WEIGHT_TYPE_BITS} bits", f"{spec.weight_bits} bits", "set weight_bits to 8 or more")
+
+    return check
+
+
+def _input_bits(spec: CimSpec) -> Check:
+    def check(op: Op, workload: Workload) -> Violation | None:
+        if spec.input_bits >= INPUT_TYPE_BITS:
+            return None
+        return Violation(f"{INPUT_TYPE_BITS} bits", f"{spec.input_bits} bits", "set input_bits to 8 or more")
 
     return check
 
