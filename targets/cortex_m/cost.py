@@ -1,7 +1,7 @@
 """Cost of every operator kind on a Cortex-M core.
 
 latency = max(compute, sram traffic) + weights from flash + dispatch
-  compute  = macs / (MAC/cycle)  or  elements * (cycle/element)  or  bytes / (B/cycle);
+  compute  = macs / (MAC/cycle) + results * (cycle/result)  or  elements * (cycle/element)  or  bytes / (B/cycle);
              a fused function that is no clamp, and a movement that also requantises, on each output element on top
   weights  are read from flash and not overlapped: the core is in order and waits for its loads
   dispatch = fixed cycles a kernel call
@@ -130,7 +130,8 @@ def _main(spec: CortexMSpec, rates: TypeRates, op: Op, results: int) -> tuple[Bo
         return (0.0, 0.0, 0.0), []
     if op.kind in _MAC_KINDS:
         rate: Quantity = getattr(rates.macs, op.kind.value)
-        bounds, used = rate.divide(op.macs), [rate]
+        results_cost = rates.elements.output
+        bounds, used = _sum(rate.divide(op.macs), results_cost.times(results)), [rate, results_cost]
     elif op.kind is OpKind.MOVE:
         rate = spec.transpose_rate if _is_transpose(op) else spec.move_rate
         bounds, used = rate.divide(max(op.input_bytes, op.output_bytes)), [rate]

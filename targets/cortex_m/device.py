@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from h4hc.costtypes import Capacity, Cost, Mode, RidgePoint, Rule, Violation
+from h4hc.costtypes import ZERO, Capacity, Cost, Interval, Mode, RidgePoint, Rule, Violation
 from h4hc.quantity import quantities, validated
 from h4hc.workload import Op, Workload
 from targets.cortex_m import cost as cost_model
@@ -38,10 +38,26 @@ class CortexM:
         """See targets.cortex_m.cost."""
         return cost_model.op_cost(self.spec, op, mode, workload)
 
+    def hidden(self, before: Op, op: Op, workload: Workload) -> Interval:
+        """Nothing: the core fetches the weights of a kernel when it runs it."""
+        return ZERO
+
+    def area_mm2(self) -> tuple[float, float, float]:
+        """Core with its caches, without the shared SRAM [mm2]."""
+        return self.spec.area.times(1)
+
+    def wake_up(self) -> tuple[Interval, Interval, tuple[str, ...]]:
+        """Nothing: its wake-up is part of the system's."""
+        return ZERO, ZERO, ()
+
+    def inexact(self) -> str | None:
+        """None: its arithmetic is exact."""
+        return None
+
     def ridge_points(self) -> tuple[RidgePoint, ...]:
-        """int8 convolution rate over the SRAM port, and over flash for weights."""
+        """Peak of 8-bit products over the SRAM port, and over flash for weights."""
         spec = self.spec
-        peak = spec.rates.int8.macs.conv.value * spec.clock_hz
+        peak = spec.mac_peak.value * spec.clock_hz
         return (
             RidgePoint(self.name, "sram", peak, spec.memory_rate.value * spec.clock_hz),
             RidgePoint(self.name, "flash", peak, spec.shared.flash.bandwidth.value),

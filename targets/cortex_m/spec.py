@@ -15,7 +15,7 @@ LEAST_CLOCK_HZ, MOST_CLOCK_HZ = 10_000, 10_000_000_000
 
 
 class MacRates(Schema):
-    """MACs per cycle of the kernels of one element type."""
+    """MACs per cycle of the inner loops of one element type: long inner products; results cost `output` on top."""
 
     conv: MacRate
     depthwise: MacRate
@@ -28,10 +28,12 @@ class MacRates(Schema):
 class ElementCosts(Schema):
     """Cycles per element of the kernels of one element type.
 
-    pool, reduce: per input value read; norm, softmax: per element; resize: per output element; elementwise: per
-    result of the simple functions, elementwise_slow of all others; activation: per value.
+    output: per result of a MAC kernel (bias, requantisation, store, loop). pool, reduce: per input value read; norm,
+    softmax: per element; resize: per output element; elementwise: per result of the simple functions,
+    elementwise_slow of all others; activation: per value.
     """
 
+    output: ElementCycles
     softmax: ElementCycles
     norm: ElementCycles
     elementwise: ElementCycles
@@ -64,7 +66,7 @@ class Rates(Schema):
 
 
 class CortexMSpec(Sourced):
-    """A Cortex-M core as the host of a system."""
+    """A Cortex-M core as the host of a system. mac_peak: 8-bit products; area: the core with its caches."""
 
     injected: ClassVar[frozenset[str]] = frozenset({"shared"})
 
@@ -72,6 +74,7 @@ class CortexMSpec(Sourced):
     clock_hz: Annotated[int, Field(ge=LEAST_CLOCK_HZ, le=MOST_CLOCK_HZ)]
     simple_functions: Annotated[tuple[str, ...], Field(strict=False)]
     free_activations: Annotated[tuple[str, ...], Field(strict=False)]
+    mac_peak: MacRate
     memory_rate: Annotated[Quantity, unit("B/cycle", positive=True)]
     move_rate: Annotated[Quantity, unit("B/cycle", positive=True)]
     transpose_rate: Annotated[Quantity, unit("B/cycle", positive=True)]
@@ -79,4 +82,5 @@ class CortexMSpec(Sourced):
     view_overhead: Annotated[Quantity, unit("cycle", positive=True)]
     energy_per_cycle: Annotated[Quantity, unit("pJ/cycle")]
     leakage: Annotated[Quantity, unit("W")]
+    area: Annotated[Quantity, unit("mm2", positive=True)]
     rates: Rates
