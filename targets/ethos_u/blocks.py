@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from h4hc.units import ceil_div
+from targets.ethos_u.cycles import INT32_BITS, matmul_parts
 from targets.ethos_u.work import Arch, Blocks, Hwc, Work, area, round_up, volume
 
 Ints = NDArray[np.int64]
@@ -25,6 +26,8 @@ DOUBLE = 2  # input and accumulator buffers are double buffered
 PART_DEPTH, FULL_DEPTH = 16, 32  # input channels a block of int8 holds: part-kernel-first, depth-first
 PART_STEP, KERNEL_STEP = 8, 4  # part-kernel-first works on 8 channels x 4 kernel elements
 TABLE_BANKS = 1  # a 256-entry table
+ROWS_SPLIT = (3, 2)  # rows of a product of activations are cut in so many parts, if they stay wide
+LEAST_PART = 4
 SMALL = 4  # ties between equally cheap blocks go to small ones that cover the input
 
 
@@ -58,10 +61,41 @@ def is_part_kernel(work: Work) -> bool:
 @functools.lru_cache(maxsize=8192)
 def choose_blocks(arch: Arch, work: Work) -> Blocks | None:
     """Best block configuration, or None when nothing fits the SHRAM (very large kernels)."""
-    if work.fit is not None:
-        h, w, _ = work.fit
-        second = None if work.ifm2 is None else (work.ifm2[0], 1, work.ifm2[2])
-        return choose_blocks(arch, replace(work, ifm=work.fit, ofm=(h, w, work.ofm[2]), ifm2=second, fit=None))
+    if work.unit == "matmul":
+        return _matmul_blocks(arch, work)
+    found = _search(arch, work)
+    if found is None:
+        return None
+    order = "depthwise" if work.unit == "depthwise" else "part_kernel" if is_part_kernel(work) else "depth_first"
+    return Blocks(*found, order)  # type: ignore[arg-type]
+
+
+def _matmul_blocks(arch: Arch, work: Work) -> Blocks | None:
+    """Blocks of the sum and of the product: for a part of the rows, so that the two passes do not wait in turn."""
+    product, total = matmul_parts(work)
+    (height, width, depth), one = _parts(arch, work.ifm), (work.ifm[0], work.ifm[1], 1)
+    first = _search(
+        arch, replace(product, ifm=(height, width, depth), ofm=(height, width, depth), ifm2=(work.ifm[0], 1, depth))
+    )
+    second = _search(arch, replace(total, ifm=(height, width, depth), ofm=_parts(arch, one), ifm_bits=INT32_BITS))
+    return None if first is None or second is None else Blocks(*second, "depth_first", first)
+
+
+def _parts(arch: Arch, shape: Hwc) -> Hwc:
+    """Several parts along the width, or along the height if that is longer than a block."""
+    axis = 0 if shape[0] > arch.ofm_block_max[0] else 1
+    if shape[axis] <= arch.ofm_block_max[axis]:
+        for parts in ROWS_SPLIT:
+            if shape[axis] >= LEAST_PART * parts:
+                part = ceil_div(shape[axis], parts)
+                return (part, shape[1], shape[2]) if axis == 0 else (shape[0], part, shape[2])
+    return shape
+
+
+def _search(arch: Arch, work: Work) -> tuple[Hwc, Hwc] | None:
+    """(input, output) block of least cost."""
+    if work.unit == "copy":  # in the order in which it is read
+        work = replace(work, ofm=work.ifm)
     query = _query(arch, work)
     blocks = _candidates(arch, work)
     inputs = _ifm_blocks(query, blocks)
@@ -71,8 +105,7 @@ def choose_blocks(arch: Arch, work: Work) -> Blocks | None:
         return None
     blocks, inputs, fitted = blocks[:, possible], inputs[:, possible], fitted[:, possible]
     at = _cheapest(_traffic(query, fitted, blocks, inputs), _coverage(query, inputs), blocks)
-    order = "depthwise" if work.unit == "depthwise" else "part_kernel" if query.part_kernel else "depth_first"
-    return Blocks(_hwc(inputs[:, at]), _hwc(blocks[:, at]), order)  # type: ignore[arg-type]
+    return _hwc(inputs[:, at]), _hwc(blocks[:, at])
 
 
 def _hwc(column: Ints) -> Hwc:
@@ -82,11 +115,16 @@ def _hwc(column: Ints) -> Hwc:
 def _candidates(arch: Arch, work: Work) -> Ints:
     """All output blocks (3, n) in the order of the search: depth outermost, then height, then width."""
     space = tuple(round_up(min(o, m), u) for o, m, u in zip(work.ofm, arch.ofm_block_max, arch.ofm_ublock, strict=True))
-    depths = np.array(_depths(arch, work, space[2]))
-    heights = np.arange(arch.ofm_ublock[0], space[0] + 1, arch.ofm_ublock[0])
-    widths = np.arange(arch.ofm_ublock[1], space[1] + 1, arch.ofm_ublock[1])
-    grid = np.meshgrid(depths, heights, widths, indexing="ij")
-    return np.stack([grid[1].ravel(), grid[2].ravel(), grid[0].ravel()]).astype(np.int64)
+    return _grid(_depths(arch, work, space[2]), space[0], space[1], arch.ofm_ublock[0], arch.ofm_ublock[1])
+
+
+@functools.lru_cache(maxsize=256)
+def _grid(depths: tuple[int, ...], height: int, width: int, row: int, column: int) -> Ints:
+    heights, widths = np.arange(row, height + 1, row), np.arange(column, width + 1, column)
+    grid = np.meshgrid(np.array(depths), heights, widths, indexing="ij")
+    found = np.stack([grid[1].ravel(), grid[2].ravel(), grid[0].ravel()]).astype(np.int64)
+    found.setflags(write=False)  # shared by all searches over the same space
+    return found
 
 
 def _cheapest(cost: Floats, coverage: Floats, blocks: Ints) -> int:
@@ -111,7 +149,7 @@ def _query(arch: Arch, work: Work) -> _Query:
         work,
         fetched,
         part,
-        equal_depth=elementwise or work.unit in ("pool", "depthwise", "copy"),
+        equal_depth=elementwise or work.unit in ("pool", "depthwise"),
         ifm_depth=round_up(min(fetched[2], PART_DEPTH if part else FULL_DEPTH), arch.ifm_ublock_depth),
         granule=granule,
         table_banks=max(TABLE_BANKS if work.activation == "lut" else 0, arch.reserved_end_banks),
@@ -119,7 +157,7 @@ def _query(arch: Arch, work: Work) -> _Query:
     )
 
 
-def _depths(arch: Arch, work: Work, limit: int) -> list[int]:
+def _depths(arch: Arch, work: Work, limit: int) -> tuple[int, ...]:
     """Block depths tried: micro-block steps, rounded to 16 while the output is deeper."""
     step = arch.ofm_ublock[2]
     depth = max(step, min(limit, arch.split_depth))
@@ -128,7 +166,7 @@ def _depths(arch: Arch, work: Work, limit: int) -> list[int]:
         if depth < work.ofm[2]:
             depth = round_up(depth, arch.split_depth)
         if depth > limit:
-            return out
+            return tuple(out)
         out.append(depth)
         depth += step
 

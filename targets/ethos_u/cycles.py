@@ -7,7 +7,8 @@ bytes on the port, bursts included.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from h4hc.units import ceil_div
 from targets.ethos_u.work import Arch, Blocks, Format, Hwc, Work, area, round_up, smaller, volume
@@ -21,6 +22,8 @@ BIAS_BYTES, BIAS_BUS_BITS = 10, 256  # scale and bias of a channel; width they a
 WIDE_MICRO_BLOCK = (1, 4)  # 256 MACs on one-row outputs
 BURST_DEPTH_BYTES = 64  # longest run of a plain output
 BRICK_DEPTH = 16  # channels of an NHCWB16 brick, and of a run of a plain output
+WORD_BITS, INT32_BITS = 8, 32
+NOISE_DIGITS = 3  # of a sum of floats that is rounded up
 
 
 @dataclass(frozen=True)
@@ -34,58 +37,116 @@ class Port:
 
 
 @dataclass(frozen=True)
+class Ports:
+    """The memory each operand of a pass lies in; `scratch` is where a product of activations keeps its rows."""
+
+    ifm: Port
+    ifm2: Port
+    ofm: Port
+    constants: Port
+    scratch: Port
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Cycles an output element takes in the output stage; product: in the first half of a product of activations."""
+
+    output: float
+    product: float = 0.0
+
+
+@dataclass(frozen=True)
 class PassCost:
-    """cycles of the array; bytes on the feature-map port by direction; times each weight crosses the weight port."""
+    """cycles of the array; bytes each operand moves; times each weight is read; multiply-accumulates."""
 
     cycles: int
     mac_cycles: int
     output_cycles: int
-    read_bytes: int
-    write_bytes: int
+    ifm_bytes: int
+    ifm2_bytes: int
+    ofm_bytes: int
+    scratch_bytes: int
     weight_passes: int
     macs: int
 
 
-def pass_cost(arch: Arch, work: Work, blocks: Blocks, port: Port, bias_latency: float, per_output: float) -> PassCost:
-    """Cost of one repetition of `work`; `per_output` = cycles an output element takes in the output stage."""
-    read, write, refetch = _traffic(arch, work, blocks, port)
-    if work.unit == "elementwise":
-        cycles = _elementwise(arch, work, blocks, port, per_output)
-        return PassCost(cycles, 0, cycles, read, write, 0, 0)
-    if work.unit == "copy":
-        cycles = max(
-            int(read / port.bytes_per_cycle + port.read_latency), int(write / port.bytes_per_cycle + port.write_latency)
-        )
-        return PassCost(cycles, 0, 0, read, write, 0, 0)
-    mac, out, cycles = _mac_pass(arch, work, blocks, port, bias_latency, per_output)
-    macs = work.kernel[0] * work.kernel[1] * volume(work.ofm)
-    if work.unit not in ("depthwise", "pool"):
-        macs *= work.ifm[2]
-    return PassCost(cycles, mac, out, read, write, refetch, macs)
+def pass_cost(arch: Arch, work: Work, blocks: Blocks, ports: Ports, rates: Rates) -> PassCost:
+    """Cost of one repetition of `work`."""
+    reads, written = _traffic(arch, work, blocks, ports)
+    ofm = smaller(work.ofm, blocks.ofm)
+    xy = ceil_div(work.ofm[0], ofm[0]) * ceil_div(work.ofm[1], ofm[1])
+    scratch = macs = mac = 0
+    match work.unit:
+        case "elementwise":
+            cycles = out = elementwise_cycles(arch, work, blocks, ports, rates.output)
+        case "copy":
+            out, cycles = 0, _copy_cycles(reads[0], written, ports)
+        case "matmul":
+            scratch = 2 * volume(work.ifm) * _columns(work)
+            cycles = out = _matmul_cycles(arch, work, blocks, ports, rates)
+        case _:
+            mac, out, cycles = mac_cycles(arch, work, blocks, ports, rates.output)
+            macs = work.kernel[0] * work.kernel[1] * volume(work.ofm)
+            if work.unit not in ("depthwise", "pool"):
+                macs *= work.ifm[2]
+    return PassCost(cycles, mac, out, *reads, written, scratch, xy if work.weights else 0, macs)
 
 
-def _mac_pass(
-    arch: Arch, work: Work, blocks: Blocks, port: Port, bias_latency: float, per_output: float
+def _copy_cycles(read: int, written: int, ports: Ports) -> int:
+    """The slower of both ways, each with its latency."""
+    into = int(read / ports.ifm.bytes_per_cycle) + ports.ifm.read_latency
+    back = int(written / ports.ofm.bytes_per_cycle) + ports.ofm.write_latency
+    return int(max(into, back))
+
+
+def _columns(work: Work) -> int:
+    """Columns of a product of activations: each is a pass over the first operand."""
+    assert work.ifm2 is not None, work
+    return work.ifm2[1]
+
+
+def matmul_parts(work: Work) -> tuple[Work, Work]:
+    """What the NPU does for each column of a product of activations: multiply to int32 by one row, then sum over k."""
+    rows = work.ifm
+    product = replace(work, unit="elementwise", output="mul_int32", ofm=rows, ifm2=rows, ofm_bits=INT32_BITS)
+    total = replace(work, unit="reduce_sum", output="other", ofm=(rows[0], rows[1], 1), ifm2=None)
+    return product, total
+
+
+def _matmul_cycles(arch: Arch, work: Work, blocks: Blocks, ports: Ports, rates: Rates) -> int:
+    """Product and sum of each column, one behind the other."""
+    product, total = matmul_parts(work)
+    assert blocks.product is not None, work
+    own = replace(blocks, ifm=blocks.product[0], ofm=blocks.product[1])
+    first = elementwise_cycles(arch, product, own, replace(ports, ofm=ports.scratch), rates.product)
+    _, _, second = mac_cycles(arch, total, blocks, replace(ports, ifm=ports.scratch), rates.output)
+    return (first + second) * _columns(work)
+
+
+def mac_cycles(
+    arch: Arch, work: Work, blocks: Blocks, ports: Ports, per_output: float, depth: int | None = None
 ) -> tuple[int, int, int]:
-    """(MAC cycles, output cycles, total) of a pass through the MAC array."""
-    ifm, ofm = smaller(work.ifm, blocks.ifm), smaller(work.ofm, blocks.ofm)
-    height, width, depth = arch.ofm_ublock
+    """(MAC cycles, output cycles, total) of a pass through the MAC array; depth: of a slice of its output channels."""
+    whole_ofm = work.ofm if depth is None else (work.ofm[0], work.ofm[1], depth)
+    ifm, ofm = smaller(work.ifm, blocks.ifm), smaller(whole_ofm, blocks.ofm)
+    height, width, channels = arch.ofm_ublock
     if height > 1 and work.unit in ("conv", "vector") and _is_row(work):
         (height, width), ofm = WIDE_MICRO_BLOCK, (1, ofm[1], ofm[2])
     n_xy = ceil_div(ofm[0], height) * ceil_div(ofm[1], width)
-    n_z = ceil_div(ofm[2], depth)
-    mac_block = sum(_kernel_cycles(arch, work, blocks, ifm[2], e, n_xy, n_z) for e in _sub_kernels(arch, work))
+    n_z = ceil_div(ofm[2], channels)
+    mac_block = sum(_kernel_cycles(arch, work, blocks, ifm[2], e, n_xy, n_z) for e in sub_kernels(arch, work))
     if work.unit in ("conv", "vector", "reduce_sum"):
         mac_block *= ceil_div(work.ifm[2], ifm[2])
+    mac_block //= arch.cores
     count = 1.0  # blocks, fractional at the edges, in whole micro-blocks
-    for whole, block, micro in zip(work.ofm, ofm, (height, width, depth), strict=True):
+    for whole, block, micro in zip(whole_ofm, ofm, (height, width, channels), strict=True):
         count *= round_up(whole, micro) / round_up(block, micro)
     out_block = int(per_output * volume(ofm))
     out_total = out_block * count + mac_block
     if work.weights:
-        out_block = max(out_block, int(BIAS_BYTES * ofm[2] * bias_latency / BIAS_BUS_BITS))
+        out_block = max(out_block, int(BIAS_BYTES * ofm[2] * ports.constants.read_latency / BIAS_BUS_BITS))
     mac_total = mac_block * count + out_block
-    fill, drain = _block_memory(work, blocks, port)
+    fill, drain = block_memory(arch, work, blocks, ports)
     wait = abs(fill - drain) if count > 1 else 0
     floor = (wait + out_block + mac_block) // DPUS
     mac_block, out_block = max(mac_block, floor), max(out_block, floor)
@@ -97,7 +158,7 @@ def _is_row(work: Work) -> bool:
     return work.ofm[0] == 1 and work.ofm[1] % 2 == 0 and work.kernel[0] == 1
 
 
-def _sub_kernels(arch: Arch, work: Work) -> list[int]:
+def sub_kernels(arch: Arch, work: Work) -> list[int]:
     """Elements of each sub-kernel of at most 8 x 8."""
     limit = arch.subkernel_max
     rows = [min(work.kernel[0] - y, limit) for y in range(0, work.kernel[0], limit)]
@@ -122,34 +183,41 @@ def _kernel_cycles(arch: Arch, work: Work, blocks: Blocks, ifm_depth: int, e: in
     return cycles + delay * part
 
 
-def _elementwise(arch: Arch, work: Work, blocks: Blocks, port: Port, per_output: float) -> int:
-    block = volume(blocks.ofm)
-    per_element = max(per_output, (sum(_block_memory(work, blocks, port)) / block + per_output) / DPUS)
-    return int(per_element * volume(_stored(arch, work.ofm, work.ofm_format)))
+def elementwise_cycles(arch: Arch, work: Work, blocks: Blocks, ports: Ports, per_output: float) -> int:
+    """Elements, channels of bricks filled up, times what one takes: a quarter of block memory + output at least."""
+    memory = max(block_memory(arch, work, blocks, ports)) / volume(blocks.ofm)
+    per_element = max(per_output, (memory + per_output) / DPUS)
+    return math.ceil(round(per_element * volume(_stored(arch, work.ofm, work.ofm_format)), NOISE_DIGITS))
 
 
 def _stored(arch: Arch, shape: Hwc, form: Format) -> Hwc:
     return (shape[0], shape[1], round_up(shape[2], arch.brick_depth)) if form == "brick" else shape
 
 
-def _block_memory(work: Work, blocks: Blocks, port: Port) -> tuple[int, int]:
+def _operands(work: Work, ports: Ports) -> list[tuple[Hwc, Format, Port]]:
+    """Inputs of a pass: shape, storage, memory."""
+    first = (work.ifm, work.ifm_format, ports.ifm)
+    return [first] if work.ifm2 is None else [first, (work.ifm2, work.ifm2_format, ports.ifm2)]
+
+
+def block_memory(arch: Arch, work: Work, blocks: Blocks, ports: Ports) -> tuple[int, int]:
     """Least cycles to bring one block in (the larger operand), and its result out, latency included."""
     fill = 0
-    for ifm in (work.ifm, work.ifm2):
-        if ifm is not None:
-            sent = volume(smaller(ifm, blocks.ifm)) * work.ifm_bits // BITS_PER_BYTE
-            sent = _on_port(port, True, work.ifm_format, work.ifm_bits, blocks.ifm, ifm, sent)
-            fill = max(fill, int(port.read_latency + int(sent / port.bytes_per_cycle)))
+    for shape, form, port in _operands(work, ports):
+        sent = volume(smaller(shape, blocks.ifm)) * work.ifm_bits // BITS_PER_BYTE
+        sent = _on_port(arch, port, True, form, work.ifm_bits, blocks.ifm, shape, sent)
+        fill = max(fill, int(port.read_latency + int(sent / port.bytes_per_cycle)))
     sent = volume(smaller(work.ofm, blocks.ofm)) * work.ofm_bits // BITS_PER_BYTE
-    sent = _on_port(port, False, work.ofm_format, work.ofm_bits, blocks.ofm, work.ofm, sent)
-    return fill, int(port.write_latency + int(sent / port.bytes_per_cycle))
+    sent = _on_port(arch, ports.ofm, False, work.ofm_format, work.ofm_bits, blocks.ofm, work.ofm, sent)
+    return fill, int(ports.ofm.write_latency + int(sent / ports.ofm.bytes_per_cycle))
 
 
-def _on_port(port: Port, read: bool, form: Format, bits: int, block: Hwc, shape: Hwc, count: int) -> int:
-    """Bytes that `count` bytes occupy on the port when runs are shorter than a burst."""
+def _on_port(arch: Arch, port: Port, read: bool, form: Format, bits: int, block: Hwc, shape: Hwc, count: int) -> int:
+    """Bytes that `count` bytes occupy on the port when runs are shorter than a burst; two cores write one run."""
+    cores = 1 if read else arch.cores
     if form == "brick":
         whole = shape[1] * bits * BRICK_DEPTH // BITS_PER_BYTE == block[2]
-        run_bits = bits * block[1] * (block[2] if whole else BRICK_DEPTH)
+        run_bits = bits * block[1] * (block[2] if whole else BRICK_DEPTH * cores)
     else:
         whole = shape[2] * bits // BITS_PER_BYTE == block[2] and (read or block[2] <= BRICK_DEPTH)
         if whole:
@@ -157,30 +225,46 @@ def _on_port(port: Port, read: bool, form: Format, bits: int, block: Hwc, shape:
         elif read:
             run_bits = bits * block[2]
         else:
-            run_bits = min(BURST_DEPTH_BYTES * BITS_PER_BYTE, BRICK_DEPTH * bits, block[2] * bits)
+            run_bits = min(BURST_DEPTH_BYTES * BITS_PER_BYTE, BRICK_DEPTH * bits * cores, block[2] * bits)
     run = min(port.burst_bytes, run_bits // BITS_PER_BYTE)
     return count * port.burst_bytes // run
 
 
-def _traffic(arch: Arch, work: Work, blocks: Blocks, port: Port) -> tuple[int, int, int]:
-    """(bytes read, bytes written on the feature-map port, how often each weight is fetched)."""
+def _traffic(arch: Arch, work: Work, blocks: Blocks, ports: Ports) -> tuple[tuple[int, int], int]:
+    """Bytes on the ports: ((first, second operand), output)."""
+    elements = _elements_read(arch, work, blocks)
+    reads = [0, 0]
+    for at, (shape, form, port) in enumerate(_operands(work, ports)):
+        if elements[at]:
+            count = elements[at] * work.ifm_bits // BITS_PER_BYTE
+            reads[at] = _on_port(arch, port, True, form, work.ifm_bits, blocks.ifm, shape, count)
+    written = volume(_stored(arch, work.ofm, work.ofm_format)) * work.ofm_bits // BITS_PER_BYTE
+    written = _on_port(arch, ports.ofm, False, work.ofm_format, work.ofm_bits, blocks.ofm, work.ofm, written)
+    return (reads[0], reads[1]), written
+
+
+def _elements_read(arch: Arch, work: Work, blocks: Blocks) -> tuple[int, int]:
+    """Elements of each operand that cross the port, those fetched again included."""
+    if work.unit == "elementwise":
+        return _elementwise_reads(arch, work)
+    if work.unit == "copy":
+        return volume(work.ifm), 0
+    if work.unit == "matmul":
+        assert work.ifm2 is not None, work
+        return volume(work.ifm) * _columns(work), volume(work.ifm2)
     ifm, ofm = smaller(work.ifm, blocks.ifm), smaller(work.ofm, blocks.ofm)
     xy = ceil_div(work.ofm[0], ofm[0]) * ceil_div(work.ofm[1], ofm[1])
-    reads = [0, 0]
-    if work.unit == "elementwise":
-        stored = volume(_stored(arch, work.ofm, work.ifm_format))
-        reads[0] = stored if volume(work.ifm) > 1 else 0
-        reads[1] = stored if work.ifm2 is not None and volume(work.ifm2) > 1 else 0
-    elif work.unit == "copy":
-        reads[0] = volume(work.ifm)
-    else:
-        z = 1 if work.unit in ("depthwise", "pool") else ceil_div(work.ofm[2], ofm[2])
-        fetch = area(ifm) * _stored(arch, work.ifm, work.ifm_format)[2]
-        reads[0] = fetch * len(_sub_kernels(arch, work)) * xy * z
-    read = 0
-    for count, shape in ((reads[0], work.ifm), (reads[1], work.ifm2)):
-        if count and shape is not None:
-            read += _on_port(port, True, work.ifm_format, work.ifm_bits, blocks.ifm, shape, count)
-    written = volume(_stored(arch, work.ofm, work.ofm_format))
-    written = _on_port(port, False, work.ofm_format, work.ofm_bits, blocks.ofm, work.ofm, written)
-    return read, written, xy if work.weights else 0
+    z = 1 if work.unit in ("depthwise", "pool") else ceil_div(work.ofm[2], ofm[2])
+    fetch = area(ifm) * _stored(arch, work.ifm, work.ifm_format)[2]
+    return fetch * len(sub_kernels(arch, work)) * xy * z, 0
+
+
+def _elementwise_reads(arch: Arch, work: Work) -> tuple[int, int]:
+    """Maps are read once for each result, also where they are stretched; an 8-bit scalar is part of the command."""
+    whole = volume(_stored(arch, work.ofm, work.ifm_format))
+    scalar = volume(_stored(arch, (1, 1, 1), work.ifm_format)) if work.ifm_bits > WORD_BITS else 0
+    if volume(work.ifm) == 1:
+        return (scalar, 0) if scalar else (0, whole if work.ifm2 is not None else 0)
+    if work.ifm2 is None:
+        return whole, 0
+    return whole, scalar if volume(work.ifm2) == 1 else whole

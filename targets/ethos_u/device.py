@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from h4hc.costtypes import Capacity, Cost, Mode, RidgePoint, Rule, Violation
+from h4hc.costtypes import ZERO, Capacity, Cost, Interval, Mode, RidgePoint, Rule, Violation
 from h4hc.quantity import quantities, validated
 from h4hc.workload import Op, Workload
 from targets.ethos_u import cost as cost_model
@@ -38,6 +38,22 @@ class EthosU:
         """See targets.ethos_u.cost."""
         return cost_model.op_cost(self.spec, op, mode, workload)
 
+    def hidden(self, before: Op, op: Op, workload: Workload) -> Interval:
+        """See targets.ethos_u.cost."""
+        return cost_model.hidden(self.spec, before, op, workload)
+
+    def area_mm2(self) -> tuple[float, float, float]:
+        """All cores with their SHRAM, without the system's memories [mm2]."""
+        return self.spec.variant.area.times(1)
+
+    def wake_up(self) -> tuple[Interval, Interval, tuple[str, ...]]:
+        """Nothing: its wake-up is part of the system's."""
+        return ZERO, ZERO, ()
+
+    def inexact(self) -> str | None:
+        """None: its arithmetic is exact."""
+        return None
+
     def ridge_points(self) -> tuple[RidgePoint, ...]:
         """MAC peak over the SRAM port, and over flash where the weights are there."""
         spec = self.spec
@@ -68,12 +84,14 @@ class EthosU:
         spec = self.spec
         plain = (
             ("device", spec.title),
+            ("product", spec.product),
             ("macs", f"{spec.macs} MAC/cycle"),
             ("clock_hz", f"{spec.clock_hz} Hz"),
             ("memory_mode", spec.memory_mode),
-            ("shram", f"{spec.variant.shram_banks * spec.arch.bank_bytes} B"),
+            ("cache_bytes", f"{spec.cache_bytes} B"),
+            ("shram", f"{spec.variant.cores * spec.variant.shram_banks * spec.arch.bank_bytes} B"),
         )
-        own = f"variants.{spec.macs}."
+        own = f"variants.{spec.variant_name}."
         shown = [
             (path, q.text())
             for path, q in quantities(spec)

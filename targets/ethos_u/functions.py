@@ -11,24 +11,16 @@ TABLES = frozenset(  # 256-entry table behind the output stage
     {"sigmoid", "tanh", "elu", "hard_swish", "gelu", "gelu_tanh", "leaky_relu", "exp", "log", "rsqrt"}
 )
 GATED = frozenset({"silu", "swish", "quick_gelu"})  # x * sigmoid(a x): a table, then a product
-SCALAR_STEPS = {"hard_sigmoid": 2, "abs": 1, "neg": 1, "prelu": 4}  # elementwise passes with a constant
-ACTIVATIONS = CLAMPS | TABLES | GATED | frozenset(SCALAR_STEPS)
+SINGLE = frozenset({"hard_sigmoid", "abs", "neg", "prelu"})  # elementwise passes, most with a constant
+ACTIVATIONS = CLAMPS | TABLES | GATED | SINGLE
 
 SUMS = frozenset({"add", "sub", "sum"})
 PRODUCTS = frozenset({"mul"})
 SELECTIONS = frozenset({"min", "max", "minimum", "maximum"})
-SQUARED_DIFFERENCE_PASSES = 7
 ELEMENTWISE = SUMS | PRODUCTS | SELECTIONS | frozenset({"squared_difference", "abs", "neg", "prelu"})
 
 REDUCTIONS = frozenset({"mean", "sum", "max", "min"})
-NORMS = {  # passes over all elements: (sums, products), each with a mean or two in front
-    "layer_norm": (2, 3),
-    "instance_norm": (2, 3),
-    "group_norm": (2, 3),
-    "rms_norm": (0, 3),
-    "batch_norm": (1, 1),
-}
-NORM_MEANS = {"layer_norm": 2, "instance_norm": 2, "group_norm": 2, "rms_norm": 1, "batch_norm": 0}
+NORMS = frozenset({"layer_norm", "instance_norm", "group_norm", "rms_norm", "batch_norm"})
 INNERMOST_ONLY = frozenset({"softmax", "layer_norm", "rms_norm", "sum"})  # no mapping over an outer axis
 COPIES = frozenset({"concat", "slice", "split", "pad", "tile"})
 MOVES = COPIES | {"transpose"}

@@ -1,4 +1,4 @@
-"""What may run on an Ethos-U55, as sentences with checks. The support table is made from these objects.
+"""What may run on an Ethos-U55 or U65, as sentences with checks. The support table is made from these objects.
 
 Source of the limits: Vela 5.2.0 (Apache-2.0), its report of supported operators for Ethos-U55, and what it left on
 the CPU for single int8 operators. Where the report allows several cases, the rule states the condition in full.
@@ -26,7 +26,7 @@ from h4hc.workload import (
 from targets.ethos_u import functions
 from targets.ethos_u.blocks import choose_blocks
 from targets.ethos_u.image_rules import CONVOLUTIONS, WEIGHTED
-from targets.ethos_u.mapping import passes
+from targets.ethos_u.mapping import passes, physical
 from targets.ethos_u.padding import is_padded
 from targets.ethos_u.work import Arch
 
@@ -156,7 +156,10 @@ def _norm(op: Op, workload: Workload) -> Violation | None:
     assert isinstance(p, VectorParams), op.id
     if p.function not in functions.NORMS:
         return Violation(p.function, ", ".join(sorted(functions.NORMS)))
-    if functions.NORM_MEANS[p.function] and p.length >= MAX_MEAN_AXIS:
+    height, width, _ = physical(workload.tensor[op.inputs[0]])
+    if p.function == "group_norm" and not p.innermost and height * width != p.length:
+        return Violation("groups of several channels that lie innermost", "one channel a group, or channels first")
+    if p.function != "batch_norm" and p.length >= MAX_MEAN_AXIS:
         return Violation(f"vectors of {p.length}", f"under {MAX_MEAN_AXIS}")
     return None
 
@@ -295,7 +298,7 @@ _OTHERS = (
     ),
     Rule(
         "ethos_u.norm",
-        f"norms are layer, RMS, instance, group or batch norm, of vectors under {MAX_MEAN_AXIS}",
+        f"norms are layer, RMS, instance, group or batch norm, of vectors under {MAX_MEAN_AXIS}; groups lie together",
         _norm,
         frozenset({OpKind.NORM}),
     ),

@@ -1,7 +1,8 @@
-"""Numbers of an Arm Ethos-U55. See README.md in this folder."""
+"""Numbers of an Arm Ethos-U55 or U65. See README.md in this folder."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -14,6 +15,8 @@ from targets.ethos_u.work import Arch
 
 LEAST_CLOCK_HZ, MOST_CLOCK_HZ = 10_000, 10_000_000_000
 MOST_COUNT = 65536
+MOST_CACHE_BYTES = 2**32
+UNLIMITED_BYTES = 2**30  # what Vela takes for staging buffers where the SRAM is shared
 MOST_BLOCK_SIDE = 256  # the block search tries every step of every side
 
 Count = Annotated[int, Field(gt=0, le=MOST_COUNT)]
@@ -35,13 +38,13 @@ class CommonArch(Schema):
     split_depth: Count
     brick_depth: Count
     scale_bytes: Count
-    weight_slice_channels: Count
     table_bytes: Count
 
 
 class Variant(Schema):
-    """One MAC configuration: micro-blocks, SHRAM, and cycles an element takes in the output stage."""
+    """One MAC configuration: cores, micro-blocks, SHRAM, cycles an element takes in the output stage, silicon area."""
 
+    cores: Count
     ofm_ublock: Shape
     ifm_ublock_depth: Count
     shram_banks: Count
@@ -62,7 +65,7 @@ class Variant(Schema):
     act_lut: PerElement
     act_relu: PerElement
     act_none: PerElement
-    softmax: PerElement
+    area: Annotated[Quantity, unit("mm2", positive=True)]
 
 
 class PortSpec(Schema):
@@ -75,29 +78,52 @@ class PortSpec(Schema):
 
 
 class FlashPort(Schema):
-    """The flash as the NPU sees it; its bandwidth is the system's `flash.bandwidth`."""
+    """The memory behind the second port, flash or DRAM; its bandwidth and read energy are those of the system's flash.
+
+    It is written only with Dedicated_Sram.
+    """
 
     read_latency: Cycles
+    write_latency: Cycles
+    burst: Annotated[Quantity, unit("B", positive=True, counted=True)]
+    write_energy: Annotated[Quantity, unit("pJ/B")]
+
+
+@dataclass(frozen=True)
+class Corner:
+    """Least, nominal or most of the numbers that decide cycles and bytes."""
+
+    ratio: float  # of encoded weights
+    sram: Port
+    second: Port
+
+    @property
+    def memories(self) -> tuple[Port, Port]:
+        """What a pass without weights depends on."""
+        return self.sram, self.second
 
 
 class EthosUSpec(Sourced):
-    """An Ethos-U55 with `macs` MACs a cycle. memory_mode says where the weights are: SRAM, or flash (Shared_Sram)."""
+    """An Ethos-U with `macs` MACs a cycle in all its cores.
+
+    memory_mode, as the vendor names it: Sram_Only (everything in SRAM), Shared_Sram (weights behind the second port),
+    Dedicated_Sram (feature maps as well, with `cache_bytes` of SRAM for what is live).
+    """
 
     injected: ClassVar[frozenset[str]] = frozenset({"shared"})
 
     shared: Shared
+    product: Literal["u55", "u65"]
     macs: Count
     clock_hz: Annotated[int, Field(ge=LEAST_CLOCK_HZ, le=MOST_CLOCK_HZ)]
-    memory_mode: Literal["Sram_Only", "Shared_Sram"]
+    memory_mode: Literal["Sram_Only", "Shared_Sram", "Dedicated_Sram"]
+    cache_bytes: Annotated[int, Field(gt=0, le=MOST_CACHE_BYTES)]
     arch: CommonArch
     variants: dict[str, Variant]
     sram_port: PortSpec
     flash_port: FlashPort
     calibration: Annotated[Quantity, unit("ratio", positive=True)]
     weight_ratio: Annotated[Quantity, unit("ratio", positive=True)]
-    softmax_fixed: Cycles
-    softmax_traffic: Annotated[Quantity, unit("B/element")]
-    softmax_flash: Annotated[Quantity, unit("B/element")]
     table_load: Annotated[Quantity, unit("B/cycle", positive=True)]
     view_overhead: Annotated[Quantity, unit("cycle", positive=True)]
     mac_energy: Annotated[Quantity, unit("pJ/MAC")]
@@ -106,14 +132,31 @@ class EthosUSpec(Sourced):
 
     @model_validator(mode="after")
     def _has_variant(self) -> Self:
-        if str(self.macs) not in self.variants:
-            raise ValueError(f"macs must be one of {', '.join(sorted(self.variants, key=int))}, got {self.macs}")
+        sizes = sorted(int(name.rpartition("-")[2]) for name in self.variants if name.startswith(f"{self.product}-"))
+        if self.macs not in sizes:
+            raise ValueError(f"macs must be one of {', '.join(map(str, sizes))}, got {self.macs}")
         return self
+
+    @model_validator(mode="after")
+    def _writes_memory(self) -> Self:
+        if self.memory_mode == "Dedicated_Sram" and self.product == "u55":
+            raise ValueError("memory_mode Dedicated_Sram is one of the Ethos-U65, whose second port can write")
+        return self
+
+    @property
+    def variant_name(self) -> str:
+        """Key of the variant that `product` and `macs` select."""
+        return f"{self.product}-{self.macs}"
 
     @cached_property
     def variant(self) -> Variant:
-        """The variant that `macs` selects."""
-        return self.variants[str(self.macs)]
+        """The variant that `product` and `macs` select."""
+        return self.variants[self.variant_name]
+
+    @property
+    def buffer_bytes(self) -> int:
+        """SRAM that staged weights may take."""
+        return self.cache_bytes if self.memory_mode == "Dedicated_Sram" else UNLIMITED_BYTES
 
     @cached_property
     def blocks_arch(self) -> Arch:
@@ -121,6 +164,7 @@ class EthosUSpec(Sourced):
         common, own = self.arch, self.variant
         return Arch(
             macs=self.macs,
+            cores=own.cores,
             ofm_ublock=own.ofm_ublock,
             ifm_ublock_depth=own.ifm_ublock_depth,
             shram_banks=own.shram_banks,
@@ -141,9 +185,32 @@ class EthosUSpec(Sourced):
         )
 
     @cached_property
+    def corners(self) -> tuple[Corner, Corner, Corner]:
+        """Numbers at their least cost, nominal, and at their most."""
+        ratio = self.weight_ratio
+        sram, rate = self.sram_port, self.shared.flash.bandwidth
+        best = _port(sram, sram.bytes_per_cycle.high, "low")
+        nominal = _port(sram, sram.bytes_per_cycle.value, "value")
+        worst = _port(sram, sram.bytes_per_cycle.low, "high")
+        second = self.flash_port
+        return (
+            Corner(ratio.low, best, _port(second, rate.high / self.clock_hz, "low")),
+            Corner(ratio.value, nominal, _port(second, rate.value / self.clock_hz, "value")),
+            Corner(ratio.high, worst, _port(second, rate.low / self.clock_hz, "high")),
+        )
+
+    @cached_property
+    def memo(self) -> dict[object, object]:
+        """Operators worked out before (lanes.py): pure, so that asking again is only quicker."""
+        return {}
+
+    @property
     def port(self) -> Port:
         """The SRAM port, nominal values."""
-        sram = self.sram_port
-        return Port(
-            sram.bytes_per_cycle.value, sram.read_latency.value, sram.write_latency.value, int(sram.burst.value)
-        )
+        return self.corners[1].sram
+
+
+def _port(spec: PortSpec | FlashPort, bytes_per_cycle: float, bound: Literal["low", "value", "high"]) -> Port:
+    """A memory at one bound of its latencies; the burst is a property of the bus and stays nominal."""
+    read, write = getattr(spec.read_latency, bound), getattr(spec.write_latency, bound)
+    return Port(bytes_per_cycle, read, write, int(spec.burst.value))

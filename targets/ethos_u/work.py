@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Literal
 
 Hwc = tuple[int, int, int]  # height, width, channels
+SHALLOW, BRICK = 8, 16  # channels of a map that is laid out anew; of a brick
 
-Unit = Literal["conv", "depthwise", "vector", "pool", "reduce_sum", "elementwise", "copy"]
+Unit = Literal["conv", "depthwise", "vector", "pool", "reduce_sum", "elementwise", "copy", "matmul"]
 Output = Literal["int32_unary", "int32_binary", "mul_int32", "mul", "add", "maxpool", "other"]
 Activation = Literal["lut", "relu", "none"]
 Format = Literal["nhwc", "brick"]  # brick: NHCWB16, channels padded to 16
+Place = Literal["inner", "outer", "constant"]  # a map between two operators, one of the model's borders, a constant
 
 
 @dataclass(frozen=True)
 class Arch:
-    """Structural parameters of one MAC variant; all counts. See presets/u55.toml for their source."""
+    """Structural parameters of one MAC variant; all counts. See presets/base.toml for their source."""
 
-    macs: int
+    macs: int  # of all cores
+    cores: int
     ofm_ublock: Hwc
     ifm_ublock_depth: int
     shram_banks: int
@@ -41,8 +45,8 @@ class Arch:
 class Work:
     """A hardware pass, repeated `times`. weights: how many int8 weights it reads (0: none).
 
-    ifm2 is the second operand of an elementwise pass; (1, 1, 1) for a scalar. fit: blocks are chosen for an input
-    of this size instead of `ifm` (parts of a product of activations).
+    ifm2 is the second operand of an elementwise pass; (1, 1, 1) for a scalar. A matmul is a compound pass: ifm (b, m,
+    k) times ifm2 (b, n, k), both with k innermost.
     """
 
     unit: Unit
@@ -58,19 +62,33 @@ class Work:
     ifm_bits: int = 8
     ofm_bits: int = 8
     ifm_format: Format = "nhwc"
+    ifm2_format: Format = "nhwc"
     ofm_format: Format = "nhwc"
+    ifm_place: Place = "inner"
+    ifm2_place: Place = "inner"
+    ofm_place: Place = "inner"
     weights: int = 0
     times: int = 1
-    fit: Hwc | None = None
+    even_weights: bool = False  # all the same: they take a bit each
+    shared: Literal["no", "first", "again"] = "no"  # passes one behind the other with the same weights
+
+    @property
+    def is_plain(self) -> bool:
+        """A pass that does nothing but its output stage: a clamp, a table or a new scale by itself."""
+        return self.unit == "pool" and self.kernel == (1, 1)
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """Block configuration: what is worked on at a time, and in which order."""
+    """Block configuration: what is worked on at a time, and in which order.
+
+    product: input and output block of the first half of a product of activations.
+    """
 
     ifm: Hwc
     ofm: Hwc
     traversal: Literal["depth_first", "part_kernel", "depthwise"]
+    product: tuple[Hwc, Hwc] | None = None
 
 
 def area(shape: Hwc) -> int:
@@ -91,3 +109,27 @@ def smaller(a: Hwc, b: Hwc) -> Hwc:
 def round_up(value: int, step: int) -> int:
     """Next multiple of `step`."""
     return -(-value // step) * step
+
+
+def deepened(shape: Hwc) -> Hwc:
+    """How the vendor's compiler lays out a map of few channels where its order does not matter.
+
+    Prime factors, smallest first, go to the channels until a brick is full, then to height and width in turn; a map of
+    8 channels or more, or too small for a brick, stays as it is.
+    """
+    if shape[2] >= SHALLOW:
+        return shape
+    primes, depth = _prime_factors(volume(shape)), 1
+    while primes and depth < BRICK:
+        depth *= primes.pop(0)
+    return shape if depth < BRICK else (prod(primes[::2]), prod(primes[1::2]), depth)
+
+
+def _prime_factors(count: int) -> list[int]:
+    factors, prime = [], 2
+    while count > 1:
+        while count % prime == 0:
+            factors.append(prime)
+            count //= prime
+        prime = prime + 1 if prime * prime <= count else max(count, prime + 1)
+    return factors

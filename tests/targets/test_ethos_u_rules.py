@@ -11,6 +11,9 @@ from h4hc.cost import device_rejection
 from h4hc.costtypes import Cost
 from h4hc.target_file import load_system
 from h4hc.workload import ConvParams, ElementwiseParams, OpKind, PoolParams, Tensor, VectorParams, Workload
+from targets.ethos_u.blocks import choose_blocks
+from targets.ethos_u.device import EthosU
+from targets.ethos_u.mapping import passes
 from tests.targets import samples
 from tests.targets.vela_layers import conv_workload, fc_workload, one_op
 
@@ -179,13 +182,17 @@ def test_border_to_float() -> None:
     assert _code(workload) == "rescale"
 
 
-def test_stride_that_needs_too_large_an_input_block() -> None:
-    """256 MACs work on 2 x 2 positions at least: 208 x 208 inputs at stride 200. 32 MACs work on one."""
+def test_long_strides_run_position_by_position() -> None:
+    """In one pass, 2 x 2 positions at stride 200 need 208 x 208 inputs, which no SHRAM holds; one needs 9 x 9."""
+    device = load_system("npu").device("npu")
+    assert isinstance(device, EthosU)
     workload = conv_workload(64, 64, (900, 900), (9, 9), 200, same=False)
-    assert _code(workload) == "shram"
-    small = load_system("npu", ("npu.macs=32",)).device("npu")
-    assert device_rejection(workload.ops[0], small, workload) is None
-    assert small.cost(workload.ops[0], small.modes()[0], workload).cycles > 0
+    assert _code(workload) == ""
+    first, rest = passes(device.spec.blocks_arch, workload.ops[0], workload)
+    assert (first.ofm, first.times + rest.times, first.ifm) == ((1, 1, 64), 25, (9, 9, 64))
+    whole = replace(first, ifm=(900, 900, 64), ofm=(5, 5, 64), stride=(200, 200))
+    assert choose_blocks(device.spec.blocks_arch, whole) is None
+    assert choose_blocks(device.spec.blocks_arch, first) is not None
 
 
 @pytest.mark.parametrize("macs", [32, 64, 128, 256])
@@ -269,7 +276,8 @@ def test_maximum_with_other_padding_pays_a_copy() -> None:
     same, around = (_npu_cost(samples.pool("max", 3, 2, 20, 16, pads)) for pads in ((0, 1), (1, 1)))
     copied = _npu_cost(samples.move(OpKind.MOVE, "pad", (1, 16, 21, 21)))
     pooled = _npu_cost(samples.pool("max", 3, 2, 21, 16))
-    assert around.latency.nominal == copied.latency.nominal + pooled.latency.nominal
+    both = copied.latency.nominal + pooled.latency.nominal  # the copy between them lies in bricks: up to a quarter more
+    assert both <= around.latency.nominal <= 1.25 * both
     assert around.latency.nominal > same.latency.nominal
 
 
@@ -288,7 +296,7 @@ def test_no_shram_is_a_refusal_of_everything_that_takes_blocks(kind: OpKind) -> 
     npu = load_system("npu", ("npu.arch.bank_bytes=1",)).device("npu")
     workload = samples.legal()[kind]
     rejection = device_rejection(workload.ops[0], npu, workload)
-    if kind in (OpKind.VIEW, OpKind.SOFTMAX):
+    if kind is OpKind.VIEW:
         assert rejection is None
         return
     assert rejection is not None
@@ -307,14 +315,16 @@ def test_marks_are_those_of_the_numbers_used() -> None:
     assert "user" in marks("npu.table_load=2", table)
     assert "user" not in marks("npu.table_load=2", plain)
     clamped = conv_workload(8, 8, (8, 8), (3, 3), activation="relu6")
-    assert "user" in marks("npu.variants.256.act_relu=0.5", clamped)
-    assert "user" not in marks("npu.variants.128.act_relu=0.5", clamped)
+    assert "user" in marks("npu.variants.u55-256.act_relu=0.5", clamped)
+    assert "user" not in marks("npu.variants.u55-128.act_relu=0.5", clamped)
     assert "user" in marks("npu.sram_port.read_latency=40", plain)
-    assert "user" in marks("npu.variants.256.out_add=1", samples.elementwise(OpKind.ELEMENTWISE, "add", inputs=2))
-    assert "user" not in marks("npu.variants.256.out_mul=1", samples.elementwise(OpKind.ELEMENTWISE, "add", inputs=2))
+    assert "user" in marks("npu.variants.u55-256.out_add=1", samples.elementwise(OpKind.ELEMENTWISE, "add", inputs=2))
+    assert "user" not in marks(
+        "npu.variants.u55-256.out_mul=1", samples.elementwise(OpKind.ELEMENTWISE, "add", inputs=2)
+    )
     assert "user" not in marks("npu.mac_energy=1", plain)
     assert "user" in marks("npu.mac_energy=1", samples.legal()[OpKind.CONV])
-    assert "user" in marks("npu.softmax_flash=4", samples.legal()[OpKind.SOFTMAX])
+    assert "user" in marks("npu.variants.u55-256.out_int32_binary=1.2", samples.legal()[OpKind.SOFTMAX])
 
 
 def test_weights_lie_in_sram_with_sram_only() -> None:

@@ -1,107 +1,137 @@
-"""The NPU's cycles against Vela 5.2.0, on single layers. Bounds are those reached, rounded up; the table is printed."""
+"""The NPU's cycles against Vela 5.2.0, on single layers: those the model was made with, and others kept aside."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 
 import pytest
 
-from h4hc.costtypes import Cost, DeviceModel
-from h4hc.target_file import load_system
+from h4hc.costtypes import Cost
 from h4hc.units import PS_PER_S
 from targets.ethos_u.blocks import choose_blocks
-from targets.ethos_u.cycles import Port, pass_cost
+from targets.ethos_u.cycles import Port, Ports, Rates, pass_cost
 from targets.ethos_u.device import EthosU
 from targets.ethos_u.mapping import passes
-from tests.targets.vela_layers import Row, rows, workload_of
+from tests.targets.vela_layers import CSV, HELD_OUT, Row, conv_workload, npu, npu_of, rows, workload_of
 
-CLOCK_HZ = 500_000_000
-WEIGHT_RATIO = 0.895  # of the Gaussian weights of sigma 32 the table was made with
-
-# (kind, memory mode) -> (median, 95th percentile) of |our cycles / Vela's - 1| that must not be exceeded
-REACHED = {
-    ("conv", "Sram_Only"): (0.002, 0.01),
-    ("conv", "Shared_Sram"): (0.005, 0.06),
-    ("dwconv", "Sram_Only"): (0.002, 0.01),
-    ("dwconv", "Shared_Sram"): (0.005, 0.10),
-    ("fc", "Sram_Only"): (0.002, 0.002),
-    ("fc", "Shared_Sram"): (0.002, 0.04),
-    ("batch_matmul", "Sram_Only"): (0.02, 0.05),
-    ("batch_matmul", "Shared_Sram"): (0.02, 0.05),
-    ("softmax", "Sram_Only"): (0.02, 0.13),
-    ("softmax", "Shared_Sram"): (0.14, 0.17),
-    **{
-        (k, m): (0.0001, 0.0001)
-        for k in ("add", "sub", "mul", "avgpool", "maxpool", "lut")
-        for m in ("Sram_Only", "Shared_Sram")
-    },
-    **{(k, m): (0.005, 0.005) for k in ("mean", "transpose") for m in ("Sram_Only", "Shared_Sram")},
-}
-
-
-@functools.cache
-def _npu(macs: str, mode: str) -> DeviceModel:
-    sets = (f"npu.macs={macs}", f"npu.memory_mode={mode}", f"npu.weight_ratio={WEIGHT_RATIO}")
-    return load_system("npu", sets).device("npu")
+DECOMPOSED = {"batch_matmul", "softmax", "lut"}  # 10 % median; all others 2 % median and 10 % at the 95th percentile
+MOST_MEDIAN, MOST_P95, MOST_DECOMPOSED = 0.02, 0.10, 0.10
+# What is reached: no kind of the 212 layers may be worse than this in the median and at the 95th percentile, ...
+REACHED = (0.003, 0.02)
+# ... nor all layers kept aside together, by memory mode.
+HELD_OUT_REACHED = {"Sram_Only": (0.0001, 0.003), "Shared_Sram": (0.0005, 0.02), "Dedicated_Sram": (0.0005, 0.10)}
 
 
 def _cost(row: Row) -> Cost:
-    npu = _npu(row["accel"].rpartition("-")[2], row["memmode"])
-    workload = workload_of(row)
-    return npu.cost(workload.ops[0], npu.modes()[0], workload)
+    device, workload = npu_of(row), workload_of(row)
+    return device.cost(workload.ops[0], device.modes()[0], workload)
+
+
+def _error(row: Row) -> float:
+    cost = _cost(row)
+    return abs(cost.latency.nominal * cost.clock_hz / PS_PER_S / int(row["sum_op_cycles"]) - 1)
 
 
 def _percentile(values: list[float], share: float) -> float:
     return sorted(values)[int(share * (len(values) - 1))]
 
 
-def test_total_cycles_against_the_vendor_tool(record_property: Callable[[str, object], None]) -> None:
-    errors: dict[tuple[str, str], list[float]] = {}
-    for row in rows():
-        cycles = _cost(row).latency.nominal * CLOCK_HZ / PS_PER_S
-        errors.setdefault((row["kind"], row["memmode"]), []).append(abs(cycles / int(row["sum_op_cycles"]) - 1))
-    assert sum(map(len, errors.values())) == 212
-    assert set(errors) == set(REACHED)
-    lines = ["NPU cycles against Vela 5.2.0, 212 single layers: kind, memory mode, layers, median, p95, worst error"]
-    for (kind, mode), e in sorted(errors.items()):
-        lines.append(f"  {kind:13} {mode:12} {len(e):3} {median(e):7.2%} {_percentile(e, 0.95):7.2%} {max(e):7.2%}")
-    record_property("summary", "\n".join(lines))
-    for key, e in errors.items():
-        assert median(e) <= REACHED[key][0], key
-        assert _percentile(e, 0.95) <= REACHED[key][1], key
+def _mode(row: Row) -> str:
+    return row["memmode"].partition("_Sram_")[0] + "_Sram" if "Dedicated" in row["memmode"] else row["memmode"]
 
 
-def test_blocks_and_cycles_are_those_of_the_vendor_tool() -> None:
+def _errors(path: Path, key: Callable[[Row], tuple[str, ...]]) -> dict[tuple[str, ...], list[float]]:
+    errors: dict[tuple[str, ...], list[float]] = {}
+    for row in rows(path):
+        errors.setdefault(key(row), []).append(_error(row))
+    return errors
+
+
+def _table(title: str, errors: dict[tuple[str, ...], list[float]]) -> str:
+    lines = [f"{title}: kind, memory mode, layers, median, p95, worst error"]
+    for key, e in sorted(errors.items()):
+        name = " ".join(f"{part:14}" for part in key)
+        lines.append(f"  {name} {len(e):3} {median(e):7.2%} {_percentile(e, 0.95):7.2%} {max(e):7.2%}")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(("path", "count"), [(CSV, 212), (HELD_OUT, 385)], ids=["known", "held-out"])
+def test_total_cycles_against_the_vendor_tool(
+    path: Path, count: int, record_property: Callable[[str, object], None]
+) -> None:
+    errors = _errors(path, lambda row: (row["kind"], _mode(row)))
+    assert sum(map(len, errors.values())) == count
+    record_property("summary", _table(f"NPU cycles against Vela 5.2.0, {count} single layers of {path.name}", errors))
+    for kind in sorted({key[0] for key in errors}):
+        every = [e for key, values in errors.items() for e in values if key[0] == kind]
+        if kind in DECOMPOSED:
+            assert median(every) <= MOST_DECOMPOSED, kind
+            continue
+        assert median(every) <= MOST_MEDIAN, kind
+        assert _percentile(every, 0.95) <= MOST_P95, kind
+
+
+def test_known_layers_stay_as_good_as_they_are() -> None:
+    for kind, errors in _errors(CSV, lambda row: (row["kind"], _mode(row))).items():
+        assert median(errors) <= REACHED[0], kind
+        assert _percentile(errors, 0.95) <= REACHED[1], kind
+
+
+def test_layers_kept_aside_stay_as_good_as_they_are() -> None:
+    errors = _errors(HELD_OUT, lambda row: (_mode(row),))
+    assert {mode for (mode,) in errors} == set(HELD_OUT_REACHED)
+    for (mode,), found in errors.items():
+        assert median(found) <= HELD_OUT_REACHED[mode][0], mode
+        assert _percentile(found, 0.95) <= HELD_OUT_REACHED[mode][1], mode
+
+
+def test_layers_kept_aside_cover_every_variant_and_mode() -> None:
+    seen = {(row["accel"], _mode(row)) for row in rows(HELD_OUT)}
+    for size in (32, 64, 128, 256):
+        assert {(f"ethos-u55-{size}", "Shared_Sram"), (f"ethos-u55-{size}", "Sram_Only")} <= seen
+    for size in (256, 512):
+        assert {(f"ethos-u65-{size}", m) for m in ("Shared_Sram", "Sram_Only", "Dedicated_Sram")} <= seen
+    known = {(r["kind"], *(r[c] for c in ("h", "w", "cin", "cout", "kh", "kw", "stride", "dil"))) for r in rows()}
+    shapes = {
+        (r["kind"], *(r[c] for c in ("h", "w", "cin", "cout", "kh", "kw", "stride", "dil"))) for r in rows(HELD_OUT)
+    }
+    assert not known & shapes
+
+
+@pytest.mark.parametrize(("path", "allowed"), [(CSV, 0), (HELD_OUT, 4)], ids=["known", "held-out"])
+def test_blocks_and_cycles_are_those_of_the_vendor_tool(path: Path, allowed: int) -> None:
     """Sram_Only, so that no weight transfer is mixed in: block configuration, MAC and total array cycles are equal."""
-    checked = 0
-    for row in rows():
+    checked, other = 0, []
+    for row in rows(path):
         if row["memmode"] != "Sram_Only" or row["kind"] not in ("conv", "dwconv", "fc", "avgpool"):
             continue
-        device = _npu(row["accel"].rpartition("-")[2], "Sram_Only")
+        device, workload = npu_of(row), workload_of(row)
         assert isinstance(device, EthosU)
-        workload = workload_of(row)
         (work,) = passes(device.spec.blocks_arch, workload.ops[0], workload)
         blocks = choose_blocks(device.spec.blocks_arch, work)
         assert blocks is not None
-        assert "x".join(map(str, blocks.ofm)) == row["ofm_block_hwc"], row["layer"]
-        assert "x".join(map(str, blocks.ifm)) == row["ifm_block_hwc"], row["layer"]
-        per_output = device.spec.variant.out_other.value
-        cost = pass_cost(device.spec.blocks_arch, work, blocks, Port(8, 32, 32, 32), 32, per_output)
-        assert cost.cycles == int(row["npu_cycles"]), row["layer"]
-        assert cost.mac_cycles == int(row["mac_cyc"]), row["layer"]
+        port = Port(16 if "u65" in row["accel"] else 8, 32, 32, 32)
+        rates = Rates(device.spec.variant.out_other.value)
+        cost = pass_cost(device.spec.blocks_arch, work, blocks, Ports(port, port, port, port, port), rates)
+        ours = ("x".join(map(str, blocks.ofm)), "x".join(map(str, blocks.ifm)), cost.mac_cycles, cost.cycles)
+        theirs = (row["ofm_block_hwc"], row["ifm_block_hwc"], int(row["mac_cyc"]), int(row["npu_cycles"]))
+        close = ours[:2] == theirs[:2] and all(abs(a - b) <= 1 for a, b in zip(ours[2:], theirs[2:], strict=True))
         checked += 1
-    assert checked == 38 + 16 + 8 + 6
+        assert ours[3] == pytest.approx(theirs[3], rel=0.01), row["layer"]  # also where two blocks are as good
+        if ours != theirs and not (close and path == HELD_OUT):  # two cores: half cycles are rounded elsewhere
+            other.append((row["layer"], ours, theirs))
+    assert len(other) <= allowed, other
+    assert checked >= 38 + 16 + 8 + 6
 
 
 def test_interval_holds_the_vendor_tool() -> None:
-    """Low to high must contain the estimate it is anchored to (products of activations miss it by up to 10 %)."""
+    """Low to high must contain the estimate it is anchored to."""
     for row in rows():
-        if row["kind"] in ("conv", "dwconv", "fc", "add", "mul", "avgpool", "maxpool"):
-            latency = _cost(row).latency
-            reference = int(row["sum_op_cycles"]) * PS_PER_S // CLOCK_HZ
-            assert latency.low <= reference <= latency.high, row["layer"]
+        latency = _cost(row).latency
+        reference = int(row["sum_op_cycles"]) * PS_PER_S // _cost(row).clock_hz
+        assert latency.low <= reference <= latency.high, row["layer"]
 
 
 def test_macs_agree_with_the_table() -> None:
@@ -112,13 +142,11 @@ def test_macs_agree_with_the_table() -> None:
 
 def test_staircase_of_output_channels() -> None:
     """3x3, 16 x 16, 16 -> n channels on U55-128: the array works on 8 channels at a time."""
-    from tests.targets.vela_layers import conv_workload
-
-    npu = _npu("128", "Sram_Only")
+    device = npu("ethos-u55-128", "", "Sram_Only")
 
     def cycles(outs: int) -> int:
         workload = conv_workload(16, outs, (16, 16), (3, 3))
-        return npu.cost(workload.ops[0], npu.modes()[0], workload).latency.nominal
+        return device.cost(workload.ops[0], device.modes()[0], workload).latency.nominal
 
     assert cycles(9) > cycles(8)
     assert cycles(8) == pytest.approx(cycles(7), rel=0.8)

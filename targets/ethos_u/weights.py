@@ -1,0 +1,178 @@
+"""Weights on their way to the array: how many bytes they are once encoded, and whether SRAM stages them.
+
+Encoded size. Weights are coded losslessly: `ratio` x 8 bits for each, and the zeros that fill blocks up
+(channels to whole bricks of the traversal, kernel elements to steps) either as weights of their own or as runs:
+    bits = 8 ratio n + min(8 ratio z + n / 4, n + z)        n weights, z zeros; plus a header a core
+Staging. Where weights lie behind the slower port, the vendor's compiler cuts an operator into slices of output
+channels; the array works on one while DMA brings the next. It does so if its own estimate gets no worse by it.
+The first slice is waited for, less the cycles of the operator before (its slack), behind which it is fetched:
+    array = max(all weights - slack + last slice, work + max(0, first slice - slack))
+Source: Vela 5.2.0, regor: its scheduler's choice of weight buffering.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from targets.ethos_u.cycles import PART_STEP, STEP, Port, sub_kernels
+from targets.ethos_u.work import Arch, Blocks, Work, round_up
+
+BITS_PER_BYTE = 8
+ALIGN_BYTES = 16  # of an encoded stream
+BRICK_DEPTH = 32  # input channels of a depth-first brick
+HEADER_BYTES = 24  # a stream's palette and padding
+SPARSE_BITS = 0.25  # what zeros that are coded as weights cost each weight, in its palette
+FIRST_SLICE = 16  # output channels
+START_CYCLES = 1000  # delay at the start of a network that the compiler does not mind
+STATIC_SHARE = 10  # a first slice below a tenth of all reads is worth staging
+LEAST_USE = 0.3  # of a block's depth by a slice
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Encoded weights and scales of a pass [B]."""
+
+    weights: int
+    scales: int
+
+    @property
+    def total(self) -> int:
+        """All bytes that DMA moves."""
+        return self.weights + self.scales
+
+
+@dataclass(frozen=True)
+class Staging:
+    """Slices of the output channels; bytes that are fetched before work starts; cycles of the last slice."""
+
+    slices: tuple[int, ...]
+    first_bytes: int
+    last_cycles: int
+    whole_cycles: int  # scales come from SRAM as well
+
+
+def encoded(arch: Arch, work: Work, blocks: Blocks, ratio: float, scale_bytes: int) -> Streams:
+    """Size of the encoded weights of one repetition, and of its scales."""
+    if not work.weights:
+        return Streams(0, 0)
+    zeros = _block_elements(arch, work, blocks) - work.weights
+    bits = 1 if work.even_weights else BITS_PER_BYTE * ratio
+    extra = min(zeros * bits + SPARSE_BITS * work.weights, work.weights + zeros) if zeros else 0
+    size = (work.weights * bits + extra) / BITS_PER_BYTE + HEADER_BYTES * arch.cores
+    return Streams(round_up(int(size), ALIGN_BYTES), round_up(scale_bytes * work.ofm[2], ALIGN_BYTES))
+
+
+def _block_elements(arch: Arch, work: Work, blocks: Blocks) -> int:
+    """Weights with the zeros that fill up blocks."""
+    step = 1 if blocks.traversal == "depth_first" else STEP
+    kernel = sum(round_up(e, step) for e in sub_kernels(arch, work))
+    outs = round_up(work.ofm[2], arch.ofm_ublock[2])
+    if work.unit == "depthwise":
+        return kernel * outs
+    return kernel * outs * round_up(work.ifm[2], PART_STEP if blocks.traversal == "part_kernel" else BRICK_DEPTH)
+
+
+def transfer_cycles(count: float, source: Port, target: Port) -> int:
+    """DMA of `count` bytes from one memory to the other."""
+    sent = count / source.bytes_per_cycle + source.read_latency
+    return int(max(sent, count / target.bytes_per_cycle + target.write_latency))
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the choice of staging rests on. cycles: of so many output channels on the array, operands at hand.
+
+    reads: how often each weight is read; fetch_cycles: of the inputs; edge_cycles: to fill the first block, and to
+    drain the last. slack: cycles of the pass before, None if there
+    is none: it starts the network. limit_bytes: of the buffers.
+    """
+
+    depth: int
+    block_depth: int
+    streams: Streams
+    reads: int
+    cycles: Callable[[int], int]
+    fetch_cycles: int
+    edge_cycles: tuple[int, int]
+    slack: int | None
+    limit_bytes: int
+
+
+def choose_staging(q: Question, source: Port, staged: Port) -> Staging | None:
+    """Slices to stage, or None to read the weights where they are."""
+    full = transfer_cycles(q.streams.total, source, staged)
+    unmoved = (q.streams.total / source.bytes_per_cycle + source.read_latency) * q.reads
+    from_buffer = (q.streams.total / staged.bytes_per_cycle + staged.read_latency) * q.reads
+    if from_buffer >= unmoved:
+        return None
+    slack = q.slack or 0
+    least = int(full * min(q.depth, FIRST_SLICE) / q.depth)
+    start = q.slack is None and q.reads > 1 and (least < unmoved / STATIC_SHARE or least <= START_CYCLES)
+    buffered = from_buffer + max(full - slack, 0)
+    if not (
+        start
+        or buffered < unmoved
+        or q.depth // q.block_depth > 2
+        or (q.slack is not None and least < slack and q.reads > 1)
+    ):
+        return None
+    dominated = q.cycles(q.depth) > unmoved
+    slices = _slices(q, full, slack, dominated)
+    if slices is None or not _pays(q, slices, source, staged, start, dominated, full):
+        return None
+    last = q.cycles(slices[-1]) - (q.edge_cycles[0] if len(slices) > 1 else 0)  # filled behind the slice before
+    return Staging(slices, int(q.streams.total * slices[0] / q.depth), last, q.cycles(q.depth))
+
+
+def _slices(q: Question, full: int, slack: int, dominated: bool) -> tuple[int, ...] | None:
+    """Output channels of each slice: the first as large as the slack can hide, the others as long as DMA needs."""
+    half = min(q.limit_bytes / 2 / q.streams.total, 1.0)
+    ratio = min(_first_share(q.depth, slack / full, dominated), half)
+    if ratio >= 1:
+        return (q.depth,)
+    first = max(int(q.depth * ratio) // FIRST_SLICE * FIRST_SLICE, FIRST_SLICE)
+    if first >= q.depth:
+        return (q.depth,)
+    each = round_up(max(int(q.depth * (q.cycles(first) - sum(q.edge_cycles)) / full), FIRST_SLICE), q.block_depth)
+    if each * q.streams.total > q.limit_bytes / 2 * q.depth:
+        each = max(int(half * q.depth) // q.block_depth * q.block_depth, FIRST_SLICE)
+    if each / round_up(each, q.block_depth) < LEAST_USE:
+        return None
+    middle = [each] * ((q.depth - first) // each)
+    rest = q.depth - first - sum(middle)
+    return (first, *middle, *([rest] if rest else []))
+
+
+def _first_share(depth: int, hidden: float, dominated: bool) -> float:
+    """Share of the weights in the first slice, for a share that the slack can hide."""
+    least, hidden = min(FIRST_SLICE / depth, 1.0), min(hidden, 1.0)
+    ratio = 1.0 if 1 - math.floor(hidden / least) * least < least / 2 else hidden
+    if dominated and 0.5 < ratio < 1:
+        ratio = min(max(round_up(depth // 2, FIRST_SLICE) / depth, 0.5), 1.0)
+    return max(ratio, least)
+
+
+def _pays(
+    q: Question, slices: tuple[int, ...], source: Port, staged: Port, start: bool, dominated: bool, full: int
+) -> bool:
+    """Whether the compiler's own estimate of the operator is no worse with these slices."""
+    sizes = [q.streams.total * s / q.depth for s in slices]
+    whole = q.cycles(q.depth)
+    cycles = [whole * s / q.depth for s in slices]  # back to back
+    slack: float = q.slack if q.slack is not None else START_CYCLES if start else 0
+    visible = 0.0
+    for size, work in zip(sizes, cycles, strict=True):
+        visible += max(0.0, transfer_cycles(size, source, staged) - slack)
+        slack = work if len(slices) > 1 else 0
+    run = whole + visible
+    reads = (q.streams.total / staged.bytes_per_cycle + staged.read_latency * len(slices)) * q.reads
+    unmoved = (q.streams.total / source.bytes_per_cycle + source.read_latency) * q.reads
+    before, after = max(whole, unmoved, q.fetch_cycles), max(run, reads, q.fetch_cycles)
+    if dominated:
+        if visible / len(slices) < START_CYCLES:
+            after -= visible
+        if len(slices) > 1 and run == after and start:
+            after -= len(slices) * START_CYCLES / 2
+    return before >= after and not (q.reads == 1 and full + reads > before)

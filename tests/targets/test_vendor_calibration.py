@@ -1,0 +1,173 @@
+"""Fits: a known ratio comes back, errors are those worked out by hand, and the command keeps what it found."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from h4hc.calibrate import Wish, calibrate
+from h4hc.calibration import Pair, fit, parse_calibration
+from h4hc.cli import run
+from h4hc.cost import device_rejection
+from h4hc.errors import UserError
+from h4hc.layer_sample import DRAWS, sample_layers
+from h4hc.measured import layer_key
+from h4hc.target_file import load_system
+from h4hc.units import PS_PER_S
+
+CLOCK_HZ = 500_000_000
+
+
+def _measured(folder: Path, ratio: float, noise: float, count: int = 20) -> Path:
+    """A table in which every layer takes what the model says, times `ratio` and a factor of up to 1 +- noise."""
+    device = load_system("npu").device("npu")
+    draw = random.Random(7)
+    lines = ["layer,kind,h,w,cin,cout,kh,kw,stride,dil,pad,cycles,energy_pj"]
+    seen = set()
+    for row in sample_layers(count, 3):
+        op, workload = row.workload.ops[0], row.workload
+        cells = dict(row.cells)
+        shape = layer_key(op, workload)
+        if row.kind not in ("conv", "fc", "add") or shape in seen or device_rejection(op, device, workload):
+            continue
+        seen.add(shape)
+        cost = device.cost(op, device.modes()[0], workload)
+        factor = ratio * (1 + draw.uniform(-noise, noise))
+        cycles = cost.latency.nominal * CLOCK_HZ / PS_PER_S * factor
+        lines.append(",".join([*cells.values(), f"{cycles}", f"{2 * cost.energy.nominal}"]))
+    file = folder / "measured.csv"
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file
+
+
+def test_a_known_ratio_comes_back(tmp_path: Path) -> None:
+    system = load_system("npu")
+    made, refused = calibrate(system, system.device("npu"), Wish(str(_measured(tmp_path, 1.7, 0)), None, 1, 0))
+    assert not refused
+    assert {f.kind for f in made.latency} == {"conv", "fully_connected", "elementwise"}
+    for one in made.latency:
+        assert one.ratio == pytest.approx(1.7, rel=1e-4)
+        assert (one.low, one.high) == pytest.approx((1, 1), abs=1e-4)
+        assert one.before.median == pytest.approx(1 - 1 / 1.7, rel=1e-3)
+        assert one.after.p95 < 1e-3
+    assert [f.ratio for f in made.energy] == pytest.approx([2.0] * 3, rel=1e-6)
+    assert made.source == "measured"
+    assert made.seed is None
+
+
+def test_noise_becomes_the_interval(tmp_path: Path) -> None:
+    system = load_system("npu")
+    file = _measured(tmp_path, 0.6, 0.2, count=60)
+    made, _ = calibrate(system, system.device("npu"), Wish(str(file), None, 1, 0))
+    for one in made.latency:
+        assert one.ratio == pytest.approx(0.6, rel=0.1)
+        assert 0.75 < one.low < 0.95
+        assert 1.05 < one.high < 1.35
+        assert one.left_out is not None
+        assert one.left_out.median >= one.after.median * 0.99
+    calibrated = load_system("npu", (), str(file)).device("npu")
+    row = next(r for r in sample_layers(1, 99) if r.kind == "conv")
+    cost = calibrated.cost(row.workload.ops[0], calibrated.modes()[0], row.workload)
+    assert cost.latency.low < cost.latency.nominal < cost.latency.high
+
+
+def test_errors_and_quantiles_by_hand() -> None:
+    """model 100; references 80, 100, 200: median ratio 1, what is left 0.8 to 2, errors 0.25, 0, 0.5."""
+    (one,) = fit([Pair("conv", 100, r) for r in (100, 200, 80)])
+    assert one.ratio == pytest.approx(1.0)
+    assert (one.low, one.high) == pytest.approx((0.8, 2.0))
+    assert (one.before.median, one.before.p95) == pytest.approx((0.25, 0.5))
+    assert (one.after.median, one.after.p95) == pytest.approx((0.25, 0.5))
+    # without 100: ratio sqrt(1.6), without 200: sqrt(0.8), without 80: sqrt(2)
+    assert one.left_out is not None
+    assert one.left_out.median == pytest.approx(1 - 0.8**0.5 / 2, rel=1e-6)
+    (single,) = fit([Pair("conv", 10, 20)])
+    assert single.left_out is None
+    assert single.ratio == pytest.approx(2)
+
+
+@given(st.lists(st.tuples(st.floats(1, 1e12), st.floats(1, 1e12)), min_size=1, max_size=30), st.floats(0.01, 100))
+def test_scaling_the_reference_scales_the_ratio_alone(pairs: list[tuple[float, float]], factor: float) -> None:
+    (plain,) = fit([Pair("k", m, r) for m, r in pairs])
+    (scaled,) = fit([Pair("k", m, r * factor) for m, r in pairs])
+    assert scaled.ratio == pytest.approx(plain.ratio * factor, rel=1e-9)
+    assert (scaled.low, scaled.high) == pytest.approx((plain.low, plain.high), rel=1e-9)
+    assert plain.low <= 1 <= plain.high
+
+
+def test_samples_are_those_of_their_seed() -> None:
+    assert sample_layers(3, 1) == sample_layers(3, 1)
+    assert sample_layers(3, 1) != sample_layers(3, 2)
+    assert sample_layers(2, 1) == tuple(r for r in sample_layers(3, 1) if not r.layer.endswith("_3"))
+    assert len(sample_layers(4, 0)) == 4 * len(DRAWS)
+
+
+def test_the_model_against_the_vendor_tool(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], record_property: Callable[[str, object], None]
+) -> None:
+    """The whole way through the command: fit, file, and the plan of a network that takes it."""
+    file = tmp_path / "calibration.json"
+    fitted = ["targets", "calibrate", "npu", "--with", "vela", "--samples", "6", "--set", "npu.weight_ratio=0.895"]
+    assert run([*fitted, "-o", str(file), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["reference"] == "ethos-u-vela 5.2.0"
+    assert told["layers"] + len(told["refused"]) == 6 * len(DRAWS)
+    assert not told["refused"]
+    kinds = {f["kind"]: f for f in told["latency"]}
+    for kind in ("conv", "depthwise", "fully_connected", "elementwise", "pool"):
+        assert kinds[kind]["before"]["median_ratio"] < 0.02, kind
+    kept = parse_calibration(file.read_bytes(), file.name)
+    assert kept.to_json() == file.read_bytes()
+    assert {f.kind for f in kept.latency} == set(kinds)
+    assert (kept.seed, kept.samples) == (0, 6)
+    assert kept.target_sha256 == load_system("npu", ("npu.weight_ratio=0.895",)).sha256
+    assert run([*fitted, "-o", str(file)]) == 2  # the file exists
+    again = tmp_path / "again.json"
+    assert run([*fitted, "-o", str(again)]) == 0
+    assert again.read_bytes() == file.read_bytes()
+    record_property("summary", capsys.readouterr().out)
+    assert load_system("npu", (), str(file)).device("npu").name == "npu"
+
+
+def test_layers_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "layers.csv"
+    file.write_text("layer,kind,h,w,cin,cout,kh,kw\na,conv,14,14,16,32,3,3\nb,softmax,1,8,64,64,1,1\n")
+    assert run(["targets", "calibrate", "npu", "--with", "vela", "--layers", str(file), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [(f["kind"], f["layers"]) for f in told["latency"]] == [("conv", 1), ("softmax", 1)]
+    assert told["seed"] is None
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--with", "abacus"], "is no reference"),
+        (["--with", "missing.csv"], "there is no table of measurements"),
+        (["--with", "vela", "--samples", "0"], "--samples 0 is out of range"),
+        (["--with", "vela", "--seed", "-1"], "--seed -1 is negative"),
+        (["--with", "vela", "--target", "host"], "host has no device 'npu'"),
+        (["--with", "vela", "--layers", "missing.csv"], "there is no --layers file"),
+    ],
+)
+def test_wrong_use(more: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["targets", "calibrate", "npu", *more]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_device_without_vendor_tool(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["targets", "calibrate", "host", "--with", "vela"]) == 2
+    assert "no vendor's tool for host" in capsys.readouterr().err
+
+
+def test_nothing_left_to_fit_is_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "layers.csv"
+    file.write_text("layer,kind,h,w,cin,cout,kh,kw,stride,cycles\na,avgpool,64,64,8,8,5,5,4,100\n")
+    system = load_system("npu")
+    with pytest.raises(UserError, match="no layer is left to fit"):
+        calibrate(system, system.device("npu"), Wish(str(file), None, 1, 0))
