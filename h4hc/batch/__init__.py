@@ -1,0 +1,1 @@
+"""Costs of many networks at once, for search loops: see README.md."""

@@ -1,0 +1,188 @@
+"""Tables of single layers: CSV rows <-> workloads of one operator.
+
+The format is that of studies of single layers with the NPU vendor's compiler: columns layer, kind, h, w, cin, cout, kh,
+kw, stride, dil, pad, accel, sysconf, memmode. The first six must be there, the others may be missing, and columns of
+other names are kept as they are. An empty cell counts as 1 (sizes), SAME (pad) or not given (the rest). `axes` = hw or
+c says what a mean runs over. Lines that begin with # are comments.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from h4hc.errors import Problem, UserError
+from h4hc.layer_kinds import KINDS, WINDOWED, LayerShape
+from h4hc.workload import Workload
+
+NEEDED = ("layer", "kind", "h", "w", "cin", "cout")
+SIZES = ("h", "w", "cin", "cout", "kh", "kw", "stride", "dil", "groups")
+REFERENCES = {  # resource -> columns of the table that add up to its busy cycles
+    "npu": ("npu_cycles",),
+    "sram": ("sram_cycles",),
+    "flash": ("dram_cycles", "onflash_cycles", "offflash_cycles"),  # whatever the second port leads to
+    "total": ("total_cycles",),
+}
+MOST_CYCLES = 1e15
+MOST_SIZE = 65_536  # of one column
+MOST_ELEMENTS = 2**40  # of one tensor
+MOST_MACS = 2**60
+MOST_ROWS = 100_000
+MOST_BYTES = 64 * 2**20
+PADDINGS = ("SAME", "VALID", "")
+MEANS = ("hw", "c", "")
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer of a table. line: in the file, from 1; cells: all columns as text, in the file's order.
+
+    accel, sysconf, memmode: the vendor's names of an NPU configuration, "" where the table names none.
+    """
+
+    line: int
+    cells: tuple[tuple[str, str], ...]
+    workload: Workload
+    layer: str
+    kind: str
+    accel: str = ""
+    sysconf: str = ""
+    memmode: str = ""
+
+    def reference(self, lane: str) -> float | None:
+        """Cycles that the table gives for `total`, `npu`, `sram`, `flash` ...; None where it gives none."""
+        cells = dict(self.cells)
+        given = [cells[c] for c in REFERENCES.get(lane, ()) if cells.get(c)]
+        return sum(float(text) for text in given) if given else None
+
+
+@dataclass(frozen=True)
+class LayerTable:
+    """A table that was read as a whole: its columns in order and its rows."""
+
+    columns: tuple[str, ...]
+    rows: tuple[LayerRow, ...]
+
+
+# --- reading -----------------------------------------------------------------------------------------------
+
+
+def read_layers(path: Path) -> LayerTable:
+    """Read a CSV of layers. Raises UserError with every problem of the file, each with its line."""
+    text = _text(path)
+    records = list(_records(text, path.name))
+    if not records:
+        raise UserError("the table is empty", (path.name,), hint=f"its first line names {', '.join(NEEDED)}, ...")
+    line, head = records[0]
+    columns = tuple(name.strip() for name in head)
+    problems = _head_problems(columns, f"{path.name}:{line}")
+    if len(records) < 2:
+        problems.append(Problem("the table has no layers", (path.name,)))
+    if problems:
+        raise UserError.of(tuple(problems))
+    rows: list[LayerRow] = []
+    for line, cells in records[1:]:
+        row = _row(line, columns, cells, f"{path.name}:{line}")
+        if isinstance(row, LayerRow):
+            rows.append(row)
+        else:
+            problems += row
+    if problems:
+        raise UserError.of(tuple(problems))
+    return LayerTable(columns, tuple(rows))
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise UserError("the table is too large", (str(path),), f"at most {MOST_BYTES} bytes")
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError("cannot read the table", (str(path),), str(error.strerror)) from error
+    except UnicodeDecodeError as error:
+        raise UserError("the table is not UTF-8 text", (str(path),), f"byte {error.start}") from error
+
+
+def _records(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
+    """(line, cells) of the header and of each row; comments and empty lines are passed over."""
+    line = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal line
+        for at, content in enumerate(io.StringIO(text, newline=""), 1):
+            line = at
+            if content.strip() and not content.startswith("#"):
+                yield content
+
+    try:
+        for count, cells in enumerate(csv.reader(lines(), strict=True)):
+            if count > MOST_ROWS:
+                raise UserError("the table has too many rows", (f"{name}:{line}",), f"at most {MOST_ROWS}")
+            yield line, cells
+    except csv.Error as error:
+        raise UserError("the table is not valid CSV", (f"{name}:{line}",), str(error)) from error
+
+
+def _head_problems(columns: tuple[str, ...], where: str) -> list[Problem]:
+    missing = [c for c in NEEDED if c not in columns]
+    twice = sorted({c for c in columns if columns.count(c) > 1})
+    found = [Problem(f"the table has no column {c!r}", (where,), f"needed: {', '.join(NEEDED)}") for c in missing]
+    return found + [Problem(f"column {c!r} is there twice", (where,), hint="name each column once") for c in twice]
+
+
+def _row(line: int, columns: tuple[str, ...], cells: list[str], where: str) -> LayerRow | list[Problem]:
+    if len(cells) != len(columns):
+        return [Problem(f"{len(cells)} cells in a row of a table with {len(columns)} columns", (where,))]
+    named = {c: cell.strip() for c, cell in zip(columns, cells, strict=True)}
+    problems = [p for c in SIZES for p in _size_problem(c, named.get(c, ""), where)]
+    given = [c for columns_ in REFERENCES.values() for c in columns_ if named.get(c)]
+    problems += [p for c in given for p in _reference_problem(c, named[c], where)]
+    kind = KINDS.get(named["kind"])
+    if kind is None:
+        problems.append(Problem(f"there is no layer kind {named['kind']!r}", (where,), f"known: {', '.join(KINDS)}"))
+    if not named["layer"]:
+        problems.append(Problem("the layer has no name", (where,), hint="fill column 'layer'"))
+    if named.get("pad", "") not in PADDINGS:
+        problems.append(Problem(f"pad {named['pad']!r} is neither SAME nor VALID", (where,)))
+    if named.get("axes", "") not in MEANS:
+        problems.append(Problem(f"axes {named['axes']!r} is neither hw nor c", (where,)))
+    if problems or kind is None:
+        return problems
+    shape = _shape(named)
+    if not shape.same and named["kind"] in WINDOWED and (shape.reach[0] > shape.h or shape.reach[1] > shape.w):
+        seen = f"{shape.reach[0]}x{shape.reach[1]} on {shape.h}x{shape.w}"
+        return [Problem("the window is larger than the image", (where,), seen, "pad SAME, or a larger image")]
+    if shape.cin % shape.groups or shape.cout % shape.groups:
+        return [Problem(f"{shape.groups} groups do not divide {shape.cin} and {shape.cout} channels", (where,))]
+    config = {c: named.get(c, "") for c in ("accel", "sysconf", "memmode")}
+    workload = kind(shape)
+    if max(t.elements for t in workload.tensors) > MOST_ELEMENTS or workload.ops[0].macs > MOST_MACS:
+        return [Problem("the layer is too large", (where,), f"{MOST_ELEMENTS} elements, {MOST_MACS} MACs at most")]
+    return LayerRow(line, tuple(named.items()), workload, named["layer"], named["kind"], **config)
+
+
+def _size_problem(column: str, text: str, where: str) -> list[Problem]:
+    if not text:
+        return []
+    if text.isascii() and text.isdecimal() and len(text) <= len(str(MOST_SIZE)) and 1 <= int(text) <= MOST_SIZE:
+        return []
+    why = f"a whole number from 1 to {MOST_SIZE}"
+    return [Problem(f"{column} is {text[:40]!r}", (where,), why)]
+
+
+def _reference_problem(column: str, text: str, where: str) -> list[Problem]:
+    try:
+        if 0 <= float(text) <= MOST_CYCLES:
+            return []
+    except ValueError:
+        pass
+    return [Problem(f"{column} is {text[:40]!r}", (where,), f"a number of cycles from 0 to {MOST_CYCLES:g}, or empty")]
+
+
+def _shape(cells: dict[str, str]) -> LayerShape:
+    sizes = {c: int(cells.get(c) or 1) for c in SIZES}
+    by_name = "c" if cells["layer"].startswith("mean_c") else "hw"  # the vendor study's files say it there
+    return LayerShape(**sizes, same=cells.get("pad", "") != "VALID", mean_over=cells.get("axes") or by_name)
