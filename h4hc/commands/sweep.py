@@ -1,0 +1,216 @@
+"""`h4hc sweep MODEL... --target T --over KEY=V1,V2,... -o OUT`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from h4hc.commands.flags import global_flags, pass_console, range_problems
+from h4hc.commands.model_options import ModelOptions, PlanOptions, compile_options, plan_options, system_options
+from h4hc.console import Console
+from h4hc.errors import H4hcError, Problem, UserError
+from h4hc.text import plural
+
+if TYPE_CHECKING:
+    from h4hc.sweep.grid import Axis
+    from h4hc.sweep.row import Point, Row
+    from h4hc.sweep.table import Sweep
+    from h4hc.sweep.tasks import Systems
+
+MAX_JOBS = 1024
+
+
+@click.command(
+    "sweep",
+    help="Plan each MODEL on every combination of the --over values and write the folder OUT: sweep.csv, sweep.json, "
+    "plots. A MODEL is a file, or a name of `h4hc zoo list`, with -int8 for its quantised form. What is done is kept "
+    "in OUT/cache: the same command again goes on where it stopped.",
+)
+@click.argument("models", nargs=-1, metavar="MODEL...")
+@click.option("--over", "overs", multiple=True, metavar="KEY=V1,V2,...", help="Vary a number: cim.macros=1,2,4.")
+@system_options
+@plan_options
+@click.option("--robust", is_flag=True, help="Minimise the worst case over the intervals of all costs.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="OUT", help="Folder to write. Required.")
+@click.option("--jobs", type=int, metavar="N", help="Processes. Default: as many as there are cores.")
+@click.option("--ray", "on_ray", is_flag=True, help="Run on Ray: the cluster of $RAY_ADDRESS, else one started here.")
+@click.option("--plots/--no-plots", default=None, help="Draw the plots. Default: where matplotlib is installed.")
+@global_flags
+@pass_console
+def command(
+    console: Console,
+    models: tuple[str, ...],
+    overs: tuple[str, ...],
+    output: Path | None,
+    jobs: int | None,
+    on_ray: bool,
+    plots: bool | None,
+    objective: str,
+    pins: tuple[str, ...],
+    forbids: tuple[str, ...],
+    gap: float,
+    time_limit: float,
+    robust: bool,
+    **given: Any,
+) -> None:
+    from h4hc.sweep.grid import parse_axes
+
+    axes, problems = parse_axes(overs, given["sets"])
+    problems += [*_model_problems(models), *_output_problems(output)]
+    problems += [] if jobs is None else range_problems("--jobs", jobs, 1, MAX_JOBS, "")
+    plan = PlanOptions(objective, pins, forbids, gap, time_limit, robust)
+    points, systems = _points(models, axes, ModelOptions(**given), plan, problems)
+    _check_tools(on_ray, plots)
+    assert output is not None
+    rows = _rows(console, points, systems, output, jobs, on_ray)
+    _finish(console, models, axes, rows, output, plots)
+
+
+# --- before anything runs ----------------------------------------------------------------------------------
+
+
+def _model_problems(models: tuple[str, ...]) -> list[Problem]:
+    import difflib
+
+    from h4hc.sweep.evaluate import zoo_name
+    from h4hc.zoo.models import MODELS
+
+    if not models:
+        return [Problem("no model is given", ("MODEL",), hint="name a file, or a model of `h4hc zoo list`")]
+    problems = [
+        Problem(f"{model} is given {models.count(model)} times", ("MODEL",), hint="give it once")
+        for model in dict.fromkeys(models)
+        if models.count(model) > 1
+    ]
+    for model in dict.fromkeys(models):
+        if zoo_name(model) is None and not Path(model).exists():
+            close = difflib.get_close_matches(model, [name for m in MODELS for name in (m, f"{m}-int8")], n=1)
+            hint = f"did you mean {close[0]!r}?" if close else "check the path, or see `h4hc zoo list`"
+            problems.append(Problem("there is no such model file, nor zoo model", (model,), hint=hint))
+    return problems
+
+
+def _output_problems(output: Path | None) -> list[Problem]:
+    from h4hc.sweep.output import output_problems
+
+    if output is None:
+        return [Problem("-o OUT is missing", hint="name the folder to write")]
+    return output_problems(output)
+
+
+def _points(
+    models: tuple[str, ...], axes: tuple[Axis, ...], given: ModelOptions, plan: PlanOptions, problems: list[Problem]
+) -> tuple[tuple[Point, ...], Systems]:
+    """The grid and its systems. Raises one error with every mistake in options, keys and values."""
+    from h4hc.compilation import CompileOptions
+    from h4hc.sweep.grid import MAX_POINTS, grid_points, grid_size
+    from h4hc.sweep.tasks import load_systems, raise_all
+
+    size = grid_size(models, axes)
+    if size > MAX_POINTS:
+        problems.append(Problem(f"the grid has {size} points", ("--over",), f"{MAX_POINTS} are allowed"))
+        axes = ()
+    errors: list[H4hcError] = []
+    base = CompileOptions(given.target or "", given.sets, given.npu_cost)
+    try:
+        base = compile_options(None, given, plan, tuple(problems))
+    except UserError as error:
+        errors.append(error)
+    systems: Systems = {}
+    if given.target and all(text.partition("=")[1] for text in given.sets):
+        try:
+            systems = load_systems(grid_points(("",), axes, base))
+        except H4hcError as error:
+            errors.append(_named_over(error, axes))
+    raise_all(errors)
+    return grid_points(models, axes, base), systems
+
+
+def _named_over(error: H4hcError, axes: tuple[Axis, ...]) -> H4hcError:
+    """Say --over where the key came from there."""
+    keys = {axis.key for axis in axes}
+    renamed = (
+        dataclasses.replace(p, what=p.what.replace("--set", "--over", 1))
+        if p.where and p.where[0].partition("=")[0] in keys
+        else p
+        for p in error.problems
+    )
+    return type(error).of(tuple(renamed))
+
+
+def _check_tools(on_ray: bool, plots: bool | None) -> None:
+    """Fail now, not after hours, where something that was asked for is not installed."""
+    if plots:
+        from h4hc.sweep.plots import need_matplotlib
+
+        need_matplotlib()
+    if on_ray:
+        from h4hc.sweep.workers import need_ray
+
+        need_ray()
+
+
+# --- run and write -----------------------------------------------------------------------------------------
+
+
+def _rows(
+    console: Console, points: tuple[Point, ...], systems: Systems, output: Path, jobs: int | None, on_ray: bool
+) -> tuple[Row, ...]:
+    from h4hc.sweep.cache import Cache
+    from h4hc.sweep.output import CACHE, translate
+    from h4hc.sweep.progress import progress_bar
+    from h4hc.sweep.run import run_tasks
+    from h4hc.sweep.tasks import make_tasks
+    from h4hc.sweep.workers import cores
+
+    done = known = 0
+
+    def count(before: int, computed: int, total: int) -> None:
+        nonlocal done, known
+        done, known = before + computed, before + total
+        show(before, computed, total)
+
+    try:
+        with Cache(output / CACHE) as cache:
+            tasks = make_tasks(points, systems, cache.prepare, console.log)
+            with progress_bar(console.level >= 0) as show:
+                return run_tasks(tasks, cache, jobs=jobs or cores(), ray=on_ray, on_row=count)
+    except KeyboardInterrupt:
+        kept = f"{done} of {known} points are done and kept" if known else "nothing is done yet"
+        console.say(f"{kept}; the same command goes on from there")
+        raise
+    except OSError as error:
+        raise translate(error, output) from error
+
+
+def _finish(
+    console: Console,
+    models: tuple[str, ...],
+    axes: tuple[Axis, ...],
+    rows: tuple[Row, ...],
+    output: Path,
+    plots: bool | None,
+) -> None:
+    from h4hc.sweep.output import write_results
+    from h4hc.sweep.table import Sweep, csv_bytes, document, json_bytes, summary
+
+    sweep = Sweep(models, axes, rows)
+    tree = document(sweep)
+    pictures = _pictures(console, sweep, plots)
+    write_results(output, {"sweep.csv": csv_bytes(tree), "sweep.json": json_bytes(tree)}, pictures)
+    console.say(f"wrote {output}: {plural(len(rows), 'point')}, {plural(len(pictures), 'picture')}")
+    console.result(tree, lambda: "\n".join(summary(tree, console.width)) + "\n")
+
+
+def _pictures(console: Console, sweep: Sweep, plots: bool | None) -> dict[str, bytes]:
+    from h4hc.sweep.plots import can_plot, render
+
+    if plots is False:
+        return {}
+    if plots is None and not can_plot():
+        console.say("no plots: matplotlib is not installed; pip install 'h4hc[plot]', then run this again")
+        return {}
+    return render(sweep)

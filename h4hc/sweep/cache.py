@@ -1,0 +1,97 @@
+"""The answers that are known already: one JSON file a point, named by its address, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from h4hc.errors import LimitError, UserError
+from h4hc.sweep.evaluate import Prepared, prepare, zoo_name
+from h4hc.sweep.row import Point, Row
+from h4hc.sweep.tasks import Task, program_sha256
+from h4hc.workload import Workload
+
+TAG = "CACHEDIR.TAG"  # https://bford.info/cachedir: backup programs leave such a folder out
+TAG_TEXT = b"Signature: 8a477f597d28d172789f06886806bc55\n# answers of h4hc sweep; may be deleted\n"
+_TEMPORARY = ".tmp"
+
+
+class Cache:
+    """Context manager over a folder; one process at a time. An entry that cannot be read counts as missing."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        tag = self._folder / TAG
+        if not tag.exists():
+            write_file(tag, TAG_TEXT)
+        self._lock = tag.open("rb")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            hint = "wait for it, or name another folder with -o"
+            raise UserError("another sweep is writing there", (str(self._folder),), hint=hint) from None
+        for left in self._folder.glob(f"*{_TEMPORARY}"):  # of a run that was killed while it wrote
+            left.unlink()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lock is not None:
+            self._lock.close()
+
+    def get(self, task: Task) -> Row | None:
+        """The answer to a task, under the names that the task uses for its model and target."""
+        try:
+            row = Row.from_json(self._path(task).read_bytes())
+        except (OSError, ValueError):
+            return None
+        if (row.model_sha256, row.system_sha256) != (task.prepared.model_sha256, task.system_sha256):
+            return None
+        return replace(row, point=task.point)
+
+    def put(self, task: Task, row: Row) -> None:
+        """Keep an answer. One for which the time ran out is not kept: the next run tries again."""
+        if row.code != LimitError.code:
+            write_file(self._path(task), row.to_json())
+
+    def prepare(self, point: Point) -> Prepared:
+        """As `prepare`, with zoo models kept: they are made by the code, so its hash is theirs. Files are read anew."""
+        if zoo_name(point.model) is None:
+            return prepare(point)
+        front = repr((point.model, point.precision, point.input_shapes, point.fix_dims, point.passes, point.limits))
+        name = hashlib.sha256(f"{program_sha256()} {front}".encode()).hexdigest()
+        path = self._folder / f"{name}.model"
+        try:
+            digest, _, workload = path.read_bytes().partition(b"\n")
+            return Prepared(digest.decode(), Workload.from_json(workload))
+        except (OSError, ValueError):
+            model = prepare(point)
+            write_file(path, model.model_sha256.encode() + b"\n" + model.workload.to_json())
+            return model
+
+    def _path(self, task: Task) -> Path:
+        return self._folder / f"{task.key}.json"
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name, then give it its own in one step. Raises OSError."""
+    temporary = path.with_name(f"{path.name}{_TEMPORARY}")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
