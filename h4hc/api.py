@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from h4hc.compilation import Compilation, CompileOptions
 from h4hc.cost import cost_table
@@ -15,11 +16,53 @@ from h4hc.limits import parse as parse_limits
 from h4hc.pipeline import parse_pipeline, run_pipeline
 from h4hc.schedule import schedule
 from h4hc.system import System
+from h4hc.target_file import load_system
 
-__all__ = ["BOXES", "Compilation", "CompileOptions", "box_json", "compile_model", "write_folder"]
+if TYPE_CHECKING:
+    from h4hc.batch.blocks import Block, cut_blocks, join_blocks, skip
+    from h4hc.batch.capacity import NO_PLAN
+    from h4hc.batch.estimate import estimate_many
+    from h4hc.batch.networks import Estimates, plan_modes
+    from h4hc.batch.tables import BlockTables, block_tables
+
+__all__ = [
+    "BOXES",
+    "NO_PLAN",
+    "Block",
+    "BlockTables",
+    "Compilation",
+    "CompileOptions",
+    "Estimates",
+    "block_tables",
+    "box_json",
+    "compile_model",
+    "cut_blocks",
+    "estimate_many",
+    "join_blocks",
+    "load_system",
+    "plan_modes",
+    "skip",
+    "write_folder",
+]
 
 BOXES = ("model", "legal", "workload", "costs", "assignment", "schedule")
 T = TypeVar("T")
+_BATCH = {  # imported when asked for: a compile needs none of it
+    "blocks": ("Block", "cut_blocks", "join_blocks", "skip"),
+    "capacity": ("NO_PLAN",),
+    "estimate": ("estimate_many",),
+    "networks": ("Estimates", "plan_modes"),
+    "tables": ("BlockTables", "block_tables"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    for module, names in _BATCH.items():
+        if name in names:
+            return getattr(importlib.import_module(f"h4hc.batch.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def compile_model(model: Path | bytes, options: CompileOptions, stop_after: str | None = None) -> Compilation:
@@ -31,7 +74,6 @@ def compile_model(model: Path | bytes, options: CompileOptions, stop_after: str 
     if stop_after is not None and stop_after not in BOXES:
         raise UserError(f"there is no stage {stop_after!r}", why=f"known: {', '.join(BOXES)}")
     from h4hc.load import load_bytes, load_model
-    from h4hc.target_file import load_system
 
     seconds: dict[str, float] = {}
 
@@ -41,7 +83,7 @@ def compile_model(model: Path | bytes, options: CompileOptions, stop_after: str 
         seconds[stage] = time.perf_counter() - begun
         return result
 
-    system = timed("target", lambda: load_system(options.target, options.sets))
+    system = timed("target", lambda: load_system(options.target, options.sets, options.npu_cost))
     limits = parse_limits(options.limits)
     given = {"infer-shapes": {**_shape_options(options), "limits": limits}}
     passes = timed("passes", lambda: parse_pipeline(options.passes, given))
@@ -63,10 +105,13 @@ def _plan(
     done: Compilation, system: System, stop_after: str | None, timed: Callable[[str, Callable[[], Any]], Any]
 ) -> None:
     """The stages on the Workload."""
+    from h4hc.assignment import Case
+    from h4hc.inexact import inexact_remarks
     from h4hc.live_memory import sram_remark
     from h4hc.lower import lower
     from h4hc.partition import PartitionOptions, partition
     from h4hc.plan_check import check_plan
+    from h4hc.stability import stability
 
     assert done.run is not None
     options, legal = done.options, done.run.model
@@ -74,13 +119,21 @@ def _plan(
     if stop_after == "workload":
         return
     table = done.table = timed("costs", lambda: cost_table(workload, system))
+    if options.npu_cost != "model":
+        from h4hc.npu_cost import remarks
+
+        done.plan_diagnostics = remarks(system.devices, workload)
     if stop_after == "costs":
         return
     wish = PartitionOptions(options.objective, options.pins, options.forbids, options.gap, options.time_limit_s)
+    if options.robust:
+        done.nominal_optimum = timed("nominal optimum", lambda: partition(workload, table, wish)).assignment
+        wish = replace(wish, case=Case.WORST)
     result = timed("partition", lambda: partition(workload, table, wish))
     done.assignment, done.baselines = result.assignment, result.baselines
     plan = done.schedule = timed("schedule", lambda: schedule(workload, result.assignment, table))
-    done.plan_diagnostics = sram_remark(workload, result.assignment, system)
+    done.plan_diagnostics += sram_remark(workload, result.assignment, system)
+    done.plan_diagnostics += inexact_remarks(result.assignment, system)
     faults = timed("check", lambda: check_plan(workload, table, result.assignment, plan, options.pins, options.forbids))
     if faults:
         raise PlanError.of(
@@ -89,6 +142,8 @@ def _plan(
                 for fault in faults
             )
         )
+    if options.stability and stop_after is None:
+        done.stability = timed("stability", lambda: stability(workload, table, result, wish))
 
 
 def _shape_options(options: CompileOptions) -> dict[str, Any]:

@@ -18,6 +18,16 @@ class Objective(StrEnum):
     EDP = "edp"
 
 
+class Case(StrEnum):
+    """Which numbers an objective is made of: the nominal ones, or every cost at the bound that hurts.
+
+    WORST is the worst case over the box of all intervals: costs at their high bound, what hides at its low one.
+    """
+
+    NOMINAL = "nominal"
+    WORST = "worst"
+
+
 class Status(StrEnum):
     """What the solver proved. OPTIMAL only when bound == value up to the solver's double precision (1e-7 relative)."""
 
@@ -39,11 +49,12 @@ class Placement:
 class Assignment:
     """A complete placement, in execution order, with its exact cost and the proof that goes with it.
 
-    latency_ps, energy_pj: nominal totals of the plan (the ledger sums to them). value, bound: of the objective,
-    in ps, pj or ps x pj. gap = (value - bound) / value.
+    latency_ps, energy_pj: nominal totals of the plan (the ledger sums to them). value, bound: of the objective in
+    the case that was minimised, in ps, pj or ps x pj. gap = (value - bound) / value.
     """
 
     objective: Objective
+    case: Case
     placements: tuple[Placement, ...]
     latency_ps: int
     energy_pj: int

@@ -24,9 +24,12 @@ from h4hc.layout_check import check_layout
 COMMANDS: dict[str, tuple[str, str]] = {
     "classify": ("h4hc.commands.classify", "Say what bounds each operator on each device, and who may run it."),
     "compile": ("h4hc.commands.compile", "Plan a model for a target; write the report and the partitioned ONNX."),
+    "estimate": ("h4hc.commands.estimate", "Estimate a model on each device: cycles, latency, energy; places nothing."),
     "explain": ("h4hc.commands.explain", "Say why a node is where it is, and what elsewhere would cost."),
     "passes": ("h4hc.commands.passes", "List the passes, or run some on a model."),
     "report": ("h4hc.commands.report", "Show the report of an output folder."),
+    "study": ("h4hc.commands.study", "NPU-only against NPU + CIM, beside the figures of the paper."),
+    "sweep": ("h4hc.commands.sweep", "Plan models on a grid of systems; write tables and plots."),
     "targets": ("h4hc.commands.targets", "List the targets, or show one with its numbers and supported operators."),
     "verify": ("h4hc.commands.verify", "Run the original, legalised and partitioned model and compare."),
     "zoo": ("h4hc.commands.zoo", "List the built-in models, or write one to a file."),

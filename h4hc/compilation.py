@@ -16,23 +16,29 @@ from h4hc.workload import Workload
 if TYPE_CHECKING:
     from h4hc.load import LoadedModel
     from h4hc.planning.baselines import Baseline
+    from h4hc.stability import Stability
 
 
 @dataclass(frozen=True)
 class CompileOptions:
     """What to compile for and how; the spellings are those of the command line.
 
-    sets: `cim.macros=8`; pins, forbids: `NODE=DEVICE`; input_shapes: `x=1,3,224,224`; fix_dims: `batch=1`;
-    passes: a named list or a pass list; limits: `model-bytes=64M`; gap is relative, time_limit_s is wall time.
+    sets: `cim.macros=8`; npu_cost: model, vela or a file (h4hc.npu_cost); pins, forbids: `NODE=DEVICE`; input_shapes:
+    `x=1,3,224,224`; fix_dims: `batch=1`; passes: a named list or a pass list; limits: `model-bytes=64M`; gap is
+    relative, time_limit_s is wall time. robust: minimise the worst case over the intervals; stability: find how wrong
+    each device's cost model may be.
     """
 
     target: str
     sets: tuple[str, ...] = ()
+    npu_cost: str = "model"
     objective: Objective = Objective.LATENCY
     pins: tuple[str, ...] = ()
     forbids: tuple[str, ...] = ()
     gap: float = 0.0
     time_limit_s: float = 60.0
+    robust: bool = False
+    stability: bool = False
     precision: Literal["auto-int8", "stored"] = "auto-int8"
     input_shapes: tuple[str, ...] = ()
     fix_dims: tuple[str, ...] = ()
@@ -44,7 +50,8 @@ class CompileOptions:
 class Compilation:
     """The boxes of one run, in the order they were made; those after a stop are None.
 
-    seconds: wall time by stage, for the log: no file of an output folder holds it.
+    nominal_optimum: the plan for the nominal numbers, beside a robust one. seconds: wall time by stage, for the log:
+    no file of an output folder holds it.
     """
 
     options: CompileOptions
@@ -55,6 +62,8 @@ class Compilation:
     table: CostTable | None = None
     assignment: Assignment | None = None
     baselines: tuple[Baseline, ...] = ()
+    nominal_optimum: Assignment | None = None
+    stability: Stability | None = None
     schedule: Schedule | None = None
     plan_diagnostics: tuple[Diagnostic, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)

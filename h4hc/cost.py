@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from h4hc.costtypes import Capacity, Cost, DeviceModel, Interval, Mode, Rejection, Term, Violation
-from h4hc.errors import Problem, UnsupportedOpError
+from h4hc.errors import CostModelError, Problem, UnsupportedOpError
 from h4hc.system import HOST, MoveStep, Switch, System
 from h4hc.workload import Layout, Op, Workload
 
@@ -77,10 +77,30 @@ class Border:
 
 
 @dataclass(frozen=True)
+class FollowUp:
+    """What an operator saves on `device` when the operator before it in the order runs there as well.
+
+    latency: the part of it that hides behind that operator [ps]; energy: what all devices leak in that time [pJ].
+    """
+
+    op: str
+    device: str
+    latency: Interval
+    energy: Interval
+
+
+def less_hidden(cost: Interval, hidden: Interval) -> Interval:
+    """What is left of a cost: each bound is the extreme over both intervals, and none is below zero."""
+    return Interval(max(0, cost.low - hidden.high), cost.nominal - hidden.nominal, cost.high - hidden.low)
+
+
+@dataclass(frozen=True)
 class CostTable:
     """Everything the partitioner needs, and nothing else. Rows follow the workload's execution order.
 
-    arrivals, departures: the model's borders, the same in every plan.
+    arrivals, departures: the model's borders, and before them the devices' wake-up: the same in every plan.
+    follow_ups: one for each operator and device where something hides; never more than the operator costs in any of
+    its modes there.
     """
 
     system: str
@@ -90,11 +110,17 @@ class CostTable:
     departures: tuple[Border, ...]
     switches: tuple[Switch, ...]
     capacities: tuple[Capacity, ...]
+    follow_ups: tuple[FollowUp, ...]
 
     @functools.cached_property
     def row(self) -> dict[str, OpRow]:
         """Rows by op id."""
         return {r.op: r for r in self.rows}
+
+    @functools.cached_property
+    def follow_up(self) -> dict[tuple[str, str], FollowUp]:
+        """Savings by op id and device."""
+        return {(f.op, f.device): f for f in self.follow_ups}
 
     def switch(self, device: str) -> Switch:
         """Cost of a stay on `device`."""
@@ -112,13 +138,12 @@ class CostTable:
         return table
 
 
-# By all that a cost, or the limits of a mode, may depend on: a network repeats its layers.
-Costs = dict[tuple[object, ...], dict[Mode, Cost | Violation]]
+Answers = dict[Mode, Cost | Violation]  # of operators that are alike: a network repeats its layers
 
 
-def op_row(op: Op, system: System, workload: Workload, known: Costs | None = None) -> OpRow:
-    """Ask every device about one operator, in each of its modes. Costs in `known` are not asked for again."""
-    alike = {} if known is None else known.setdefault(_likeness(op, workload), {})
+def op_row(op: Op, system: System, workload: Workload, known: Answers | None = None) -> OpRow:
+    """Ask every device about one operator, in each of its modes. What is in `known` is not asked for again."""
+    alike = {} if known is None else known
     costs: list[Cost] = []
     rejections: list[Rejection] = []
     for device in system.devices:
@@ -140,7 +165,7 @@ def op_row(op: Op, system: System, workload: Workload, known: Costs | None = Non
 
 
 def _likeness(op: Op, workload: Workload) -> tuple[object, ...]:
-    """Everything about an operator but names: operators that are alike cost the same."""
+    """All that a cost, or the limits of a mode, may depend on: operators that are alike cost the same."""
     tensors = tuple(
         (replace(workload.tensor[name], name=""), name in workload.inputs, name in workload.outputs)
         for name in (*op.inputs, *op.outputs, *op.weights)
@@ -229,8 +254,10 @@ def cost_table(workload: Workload, system: System) -> CostTable:
     Raises UnsupportedOpError, listing all operators that no device can run; CostModelError from a model
     asked outside its range.
     """
-    known: Costs = {}
-    rows = tuple(op_row(op, system, workload, known) for op in workload.ops)
+    numbers: dict[tuple[object, ...], int] = {}
+    alike = [numbers.setdefault(_likeness(op, workload), len(numbers)) for op in workload.ops]
+    known: list[Answers] = [{} for _ in numbers]
+    rows = tuple(op_row(op, system, workload, known[kind]) for op, kind in zip(workload.ops, alike, strict=True))
     stuck = [row for row in rows if not row.costs]
     if stuck:
         raise UnsupportedOpError.of(
@@ -250,10 +277,56 @@ def cost_table(workload: Workload, system: System) -> CostTable:
         energy = switch.energy + system.leakage_energy(switch.latency)
         marks = _with_leakage_marks(switch.marks, system) if name != HOST else switch.marks
         switches.append(replace(switch, energy=energy, marks=marks))
-    arrivals = _borders(workload, system, workload.inputs, "quantize")
+    arrivals = _wake_ups(system) + _borders(workload, system, workload.inputs, "quantize")
     departures = _borders(workload, system, workload.outputs, "dequantize")
     ports = _ports(workload, system)
-    return CostTable(system.name, rows, ports, arrivals, departures, tuple(switches), system.capacities())
+    follow_ups = _follow_ups(workload, system, rows, alike)
+    capacities = system.capacities()
+    return CostTable(system.name, rows, ports, arrivals, departures, tuple(switches), capacities, follow_ups)
+
+
+def _follow_ups(workload: Workload, system: System, rows: tuple[OpRow, ...], alike: list[int]) -> tuple[FollowUp, ...]:
+    """Ask each device that may run two neighbours of the order what the second of them saves there.
+
+    alike: a number for each operator, the same for operators that are alike.
+    Raises: CostModelError for a device that hides more of an operator than it costs.
+    """
+    known: dict[tuple[object, ...], Interval] = {}
+    found = []
+    for at in range(1, len(rows)):
+        before, op = workload.ops[at - 1], workload.ops[at]
+        made = (*before.inputs, *before.outputs, *before.weights)
+        shared = tuple(made.index(name) if name in made else -1 for name in (*op.inputs, *op.weights))
+        earlier = {cost.mode.device for cost in rows[at - 1].costs}
+        for device in system.devices:
+            costs = [cost for cost in rows[at].costs if cost.mode.device == device.name]
+            if not costs or device.name not in earlier:
+                continue
+            key = (alike[at - 1], alike[at], shared, device.name)
+            if key not in known:
+                known[key] = device.hidden(before, op, workload)
+            hidden = known[key]
+            if hidden.nominal > min(cost.latency.nominal for cost in costs):
+                raise CostModelError(
+                    f"{device.name} hides more of an operator than it costs",
+                    op.origin,
+                    f"{hidden.nominal} ps of {min(cost.latency.nominal for cost in costs)} ps behind {before.id!r}",
+                    "this is a bug of the device's family",
+                )
+            if hidden.high:
+                found.append(FollowUp(op.id, device.name, hidden, system.leakage_energy(hidden)))
+    return tuple(found)
+
+
+def _wake_ups(system: System) -> tuple[Border, ...]:
+    """An inference's share of waking the devices. All of them wake with the system, as all of them leak with it."""
+    found = []
+    for device in system.devices:
+        latency, energy, marks = device.wake_up()
+        if latency.high or energy.high:
+            step = MoveStep("wake_up", device.name, 0, latency, energy, marks)
+            found.append(Border(device.name, (_leaky_move(step, system),)))
+    return tuple(found)
 
 
 def _borders(

@@ -78,7 +78,8 @@ class Cost:
 
     bytes_moved: bytes by memory level. unit_weight_bytes: bytes that stay resident in each unit used (0 where
     weights do not stay). model: which formula; marks: the evidence marks of the numbers it used, sorted
-    (measured, published, derived, guess, vendor, user).
+    (measured, published, derived, guess, vendor, user). clock_hz: the device's clock, in which its users count
+    cycles; 0 where the device has none.
     """
 
     mode: Mode
@@ -91,6 +92,7 @@ class Cost:
     unit_weight_bytes: int
     model: str
     marks: tuple[str, ...]
+    clock_hz: int = 0
 
     @staticmethod
     def from_terms(
@@ -103,6 +105,7 @@ class Cost:
         model: str,
         marks: tuple[str, ...],
         unit_weight_bytes: int = 0,
+        clock_hz: int = 0,
     ) -> Cost:
         """Compose a cost out of its terms; latency = max(parallel) + sum(serial), each bound by itself."""
         parallel = [t.latency for t in terms if t.role == "parallel"]
@@ -116,7 +119,7 @@ class Cost:
             energy = energy + term.energy
             if term.role == "serial":
                 latency = latency + term.latency
-        return Cost(mode, latency, energy, cycles, bound, terms, bytes_moved, unit_weight_bytes, model, marks)
+        return Cost(mode, latency, energy, cycles, bound, terms, bytes_moved, unit_weight_bytes, model, marks, clock_hz)
 
 
 @dataclass(frozen=True)
@@ -199,6 +202,12 @@ class DeviceModel(Protocol):
     def cost(
         self, op: Op, mode: Mode, workload: Workload
     ) -> Cost: ...  # for operators that pass the rules; CostModelError else
+    def hidden(
+        self, before: Op, op: Op, workload: Workload
+    ) -> Interval: ...  # latency of `op` that hides behind `before` when both run here back to back [ps]
+    def area_mm2(self) -> tuple[float, float, float]: ...  # low, nominal, high
+    def wake_up(self) -> tuple[Interval, Interval, tuple[str, ...]]: ...  # an inference's share: ps, pJ, marks
+    def inexact(self) -> str | None: ...  # why outputs are not bit-exact (analog); None where they are
     def ridge_points(self) -> tuple[RidgePoint, ...]: ...
     def capacity(self) -> Capacity: ...
     def leakage_w(self) -> tuple[float, float, float]: ...  # low, nominal, high, while the system is awake

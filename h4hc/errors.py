@@ -171,6 +171,13 @@ class LimitError(H4hcError):
     exit_code = ExitCode.LIMIT
 
 
+class MissingToolError(H4hcError):
+    """An optional tool or package is not installed, or in another version than needed."""
+
+    code = "H4EA00"
+    exit_code = ExitCode.TOOL_MISSING
+
+
 class IntegrityError(H4hcError):
     """An output folder does not match its own manifest or schema."""
 

@@ -12,14 +12,15 @@ from typing import Any
 
 from h4hc.errors import UserError
 from h4hc.reporting.terminal import energy_range, share, time_range
+from h4hc.reporting.trust_text import value_text
 from h4hc.text import clip, printable, shorten, table
 from h4hc.units import format_bytes, format_energy, format_time
 
 Json = dict[str, Any]
 MAX_MATCHES = 20
 DELTA_NOTE = (
-    "change of the whole plan if this operator alone moved: its own cost, the moves of its tensors and the "
-    "device stays that begin or end with it"
+    "change of the whole plan if this operator alone moved: its own cost, the moves of its tensors, the "
+    "device stays that begin or end with it, and what hides behind a neighbour"
 )
 
 
@@ -94,11 +95,24 @@ def reasons(report: Json, op: Json) -> list[str]:
     said = [_main_reason(report, op)]
     if refused:
         said.append(f"{' and '.join(refused)} refused it: see below")
-    return said
+    return said + _flips(report, op)
+
+
+def _flips(report: Json, op: Json) -> list[str]:
+    """At which error of a device's costs the plan that takes over runs it elsewhere."""
+    return [
+        f"it runs on {flip['after']} in the plan that takes over when the {r['quantity']} of {r['device']} is {word} "
+        f"x {r[side]['factor']:.4g} the model"
+        for r in report["stability"]["radii"]
+        for side, word in (("low", "below"), ("high", "above"))
+        for flip in r[side]["flips"]
+        if flip["op"] == op["id"]
+    ]
 
 
 def _main_reason(report: Json, op: Json) -> str:
     objective = report["solver"]["objective"]
+    goal = f"the worst case of {objective}" if report["solver"]["case"] == "worst" else f"the {objective}"
     if not op["alternatives"]:
         return f"{op['mode']} is the only mode that may run it"
     free = [a for a in op["alternatives"] if not a["ruled_out"]]
@@ -107,19 +121,19 @@ def _main_reason(report: Json, op: Json) -> str:
     fitting = [a for a in free if not a["misfit"]]
     if not fitting:
         return "no other mode has room for its weights beside those already placed"
-    best = min(fitting, key=lambda a: _change(report, a))
-    if _change(report, best) < 0:
+    best = min(fitting, key=lambda a: int(a["delta_value"]))
+    if best["delta_value"] < 0:
         return (
-            f"moving it alone to {best['mode']} would improve the {objective} by "
-            f"{_in_unit(-_change(report, best), objective)}; the plan is {report['solver']['status']}"
+            f"moving it alone to {best['mode']} would improve {goal} by "
+            f"{value_text(-best['delta_value'], objective)}; the plan is {report['solver']['status']}"
         )
-    alone = min(fitting, key=lambda a: _alone(a, objective))
-    if _alone(alone, objective) < _alone(op["cost"], objective):
+    alone = min(fitting, key=lambda a: _alone(report, a))
+    if _alone(report, alone) < _alone(report, op["cost"]):
         return (
-            f"by itself it is cheaper on {alone['mode']}, but moving it there makes the {objective} of the whole "
-            f"plan worse by {_in_unit(_change(report, alone), objective)}"
+            f"by itself it is cheaper on {alone['mode']}, but moving it there makes {goal} of the whole "
+            f"plan worse by {value_text(alone['delta_value'], objective)}"
         )
-    if _change(report, best) == 0:
+    if best["delta_value"] == 0:
         return f"no other mode is cheaper; {best['mode']} would cost the same"
     return f"it costs least here, by itself and in the plan; next is {best['mode']}"
 
@@ -129,26 +143,11 @@ def _demands(report: Json) -> list[str]:
     return [f"--pin {p}" for p in options["pins"]] + [f"--forbid {f}" for f in options["forbids"]]
 
 
-def _alone(cost: Json, objective: str) -> int:
-    latency, energy = int(cost["latency_ps"]["nominal"]), int(cost["energy_pj"]["nominal"])
+def _alone(report: Json, cost: Json) -> int:
+    """Objective of one operator by itself, in the case that was minimised."""
+    objective, bound = report["solver"]["objective"], {"nominal": "nominal", "worst": "high"}[report["solver"]["case"]]
+    latency, energy = int(cost["latency_ps"][bound]), int(cost["energy_pj"][bound])
     return {"latency": latency, "energy": energy, "edp": latency * energy}[objective]
-
-
-def _change(report: Json, a: Json) -> int:
-    """Change of the plan's objective if the operator moved there; below zero = better."""
-    objective = report["solver"]["objective"]
-    latency, energy = int(a["delta_latency_ps"]), int(a["delta_energy_pj"])
-    if objective != "edp":
-        return latency if objective == "latency" else energy
-    totals = report["totals"]
-    whole, power = int(totals["latency_ps"]["nominal"]), int(totals["energy_pj"]["nominal"])
-    return (whole + latency) * (power + energy) - whole * power
-
-
-def _in_unit(value: int, objective: str) -> str:
-    if objective == "latency":
-        return format_time(value)
-    return format_energy(value) if objective == "energy" else f"{value:.4g} ps x pJ"
 
 
 def render(report: Json, answer: Json, width: int = 100) -> str:
@@ -200,6 +199,12 @@ def _cost_lines(op: Json, width: int) -> list[str]:
         f"  formula  {cost['model']}",
         f"  basis    {', '.join(cost['marks']) or 'no numbers'}",
     ]
+    if op["hidden"]["latency_ps"]["high"]:
+        hidden = op["hidden"]
+        lines.append(
+            f"  hidden   {time_range(hidden['latency_ps'])}, {energy_range(hidden['energy_pj'])} of it: fetched during "
+            "the operator before"
+        )
     rows = [
         (
             t["name"],

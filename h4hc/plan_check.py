@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 
 from h4hc.assignment import Assignment, Status
 from h4hc.cost import CostTable
+from h4hc.costtypes import Interval
 from h4hc.schedule import Schedule
 from h4hc.workload import Workload
 
@@ -36,7 +37,8 @@ def check_plan(
     Rules: coverage (each operator once, in order, one step each on its device), order (every input made before it
     is read), legality (the mode is in the table), demands (pins and forbids), units (as many distinct ones as the
     mode uses), capacity (no unit over its bytes), convexity (the partitions form no cycle), totals (recomputed from
-    the table, and summed over the steps), proof (bound <= value, and equal where optimality is claimed).
+    the table at the nominal and the worst bounds, summed over the steps, and the objective's value), proof (bound <=
+    value, and equal where optimality is claimed).
     """
     faults = [*_coverage(workload, table, assignment), *_order(workload)]
     if faults:
@@ -154,38 +156,50 @@ def _convexity(workload: Workload, plan: Schedule) -> list[Fault]:
 
 
 def _totals(table: CostTable, assignment: Assignment, plan: Schedule) -> list[Fault]:
-    """Walk the plan with a plain set of what has been brought where."""
+    faults = []
+    summed = _walk(table, assignment, "nominal", "nominal")
+    claimed = (assignment.latency_ps, assignment.energy_pj)
+    if claimed != summed:
+        faults.append(Fault("totals", (), f"assignment says {claimed}, the table adds up to {summed}"))
+    ledger = (sum(s.latency.nominal for s in plan.steps), sum(s.energy.nominal for s in plan.steps))
+    if ledger != summed:
+        faults.append(Fault("totals", (), f"the ledger sums to {ledger}, the table adds up to {summed}"))
+    worst = _walk(table, assignment, "high", "low")
+    ledger = (sum(s.latency.high for s in plan.steps), sum(s.energy.high for s in plan.steps))
+    if ledger != worst:
+        faults.append(Fault("totals", (), f"the ledger sums to {ledger} at worst, the table to {worst}"))
+    latency, energy = worst if assignment.case == "worst" else summed
+    value = {"latency": latency, "energy": energy, "edp": latency * energy}[assignment.objective]
+    if assignment.value != value:
+        faults.append(Fault("totals", (), f"the objective is said to be {assignment.value}, and is {value}"))
+    return faults
+
+
+def _walk(table: CostTable, assignment: Assignment, cost_bound: str, saving_bound: str) -> tuple[int, int]:
+    """Latency and energy at one bound of each cost and of each saving, with a plain list of what is due."""
     device = {p.op: p.mode.device for p in assignment.placements}
-    latency = energy = 0
+    due: list[tuple[Interval, Interval]] = []
+    saved: list[tuple[Interval, Interval]] = []
+    hides = {(f.op, f.device): [(f.latency, f.energy)] for f in table.follow_ups}
     last = "host"
-    for placement in assignment.placements:
+    for at, placement in enumerate(assignment.placements):
         now = placement.mode.device
-        if now not in (last, "host"):
-            for stay in table.switches:
-                if stay.device == now:
-                    latency, energy = latency + stay.latency.nominal, energy + stay.energy.nominal
+        due += [(s.latency, s.energy) for s in table.switches if s.device == now and now not in (last, "host")]
+        due += [(c.latency, c.energy) for c in table.row[placement.op].costs if c.mode == placement.mode]
+        if at and now == last:
+            saved += hides.get((placement.op, now), [])
         last = now
-        cost = next((c for c in table.row[placement.op].costs if c.mode == placement.mode), None)
-        if cost is not None:
-            latency, energy = latency + cost.latency.nominal, energy + cost.energy.nominal
     for port in table.ports:
         source = device.get(port.producer, "host")
         for target in sorted({device.get(consumer, "host") for consumer in port.consumers}):
-            for move in port.moves:
-                if (move.src, move.dst) == (source, target):
-                    latency += sum(s.latency.nominal for s in move.steps)
-                    energy += sum(s.energy.nominal for s in move.steps)
-    for border in (*table.arrivals, *table.departures):
-        latency += sum(s.latency.nominal for s in border.steps)
-        energy += sum(s.energy.nominal for s in border.steps)
-    faults = []
-    claimed = (assignment.latency_ps, assignment.energy_pj)
-    if claimed != (latency, energy):
-        faults.append(Fault("totals", (), f"assignment says {claimed}, the table adds up to {(latency, energy)}"))
-    ledger = (sum(s.latency.nominal for s in plan.steps), sum(s.energy.nominal for s in plan.steps))
-    if ledger != (latency, energy):
-        faults.append(Fault("totals", (), f"the ledger sums to {ledger}, the table adds up to {(latency, energy)}"))
-    return faults
+            steps = [s for m in port.moves if (m.src, m.dst) == (source, target) for s in m.steps]
+            due += [(s.latency, s.energy) for s in steps]
+    due += [(s.latency, s.energy) for border in (*table.arrivals, *table.departures) for s in border.steps]
+    latency, energy = (
+        sum(getattr(pair[i], cost_bound) for pair in due) - sum(getattr(pair[i], saving_bound) for pair in saved)
+        for i in (0, 1)
+    )
+    return latency, energy
 
 
 def _proof(assignment: Assignment) -> list[Fault]:

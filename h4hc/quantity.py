@@ -22,6 +22,7 @@ Mark = Literal["measured", "vendor", "published", "derived", "guess", "user"]
 # (least value where zero is out of range, greatest value) by unit. Wider than any hardware these models speak of, and
 # narrow enough that no cost overflows, divides by nothing, or leaves the range in which the solver is exact.
 RANGES: dict[str, tuple[float, float]] = {
+    "1/s": (1e-9, 1e6),
     "B": (1, 65536),
     "B/cycle": (1e-3, 1e4),
     "B/element": (1e-3, 1e4),
@@ -30,6 +31,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "W": (1e-12, 100),
     "cycle": (1e-3, 1e7),
     "cycle/element": (1e-6, 1e5),
+    "mm2": (1e-6, 1e4),
+    "fJ": (1e-6, 1e9),
     "ns": (1e-3, 1e7),
     "ns/line": (1e-3, 1e5),
     "pJ": (1e-3, 1e10),
@@ -40,7 +43,9 @@ RANGES: dict[str, tuple[float, float]] = {
     "pJ/line": (1e-6, 1e6),
     "pJ/output": (1e-6, 1e5),
     "ratio": (1e-3, 1e3),
+    "um2": (1e-6, 1e9),
     "us": (1e-3, 1e6),
+    "writes": (1, 1e20),
 }
 
 

@@ -37,6 +37,10 @@ TARGET_FAMILIES: dict[str, str] = {
     "ethos_u": "targets.ethos_u.device:load_device",
 }
 
+VENDOR_COSTS: dict[str, str] = {  # family -> what answers with the figures of the vendor's own tool, an optional extra
+    "ethos_u": "targets.ethos_u.vendor.costs:vendor_costs",
+}
+
 ZOO = "h4hc.zoo.models:MODELS"  # name -> ZooModel
 
 

@@ -11,6 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import h4hc
+from h4hc.assignment import Assignment, Case
 from h4hc.classify import classify
 from h4hc.cost import CostTable
 from h4hc.costtypes import ZERO, Interval
@@ -18,19 +19,18 @@ from h4hc.errors import InternalError
 from h4hc.planning.demands import allowed_modes
 from h4hc.reporting.alternatives import used_bytes
 from h4hc.reporting.ops import interval, move_marks, op_rows
+from h4hc.reporting.trust import baseline_rows, robustness_rows, stability_section
 from h4hc.schedule import Partition, Schedule, Step
 from h4hc.workload import Tensor, Workload
 
 if TYPE_CHECKING:
-    from h4hc.assignment import Assignment
     from h4hc.compilation import Compilation
     from h4hc.diagnostics import Diagnostic
     from h4hc.pipeline import PassStep
-    from h4hc.planning.baselines import Baseline
     from h4hc.system import System
 
 SCHEMA_VERSION = 1
-LEDGER_KINDS = ("op", "switch", "transfer", "cache", "layout", "quantize", "dequantize")
+LEDGER_KINDS = ("op", "switch", "transfer", "cache", "layout", "quantize", "dequantize", "wake_up")
 
 
 def make_report(compilation: Compilation) -> dict[str, Any]:
@@ -57,7 +57,9 @@ def make_report(compilation: Compilation) -> dict[str, Any]:
         "partitions": [_partition(p, c.workload) for p in c.schedule.partitions],
         "ops": op_rows(c.workload, c.table, c.assignment, c.schedule, classes, allowed),
         "capacity": _capacity(c.table, c.assignment),
-        "baselines": [_baseline(b, c.assignment) for b in c.baselines],
+        "baselines": baseline_rows(c.workload, c.table, c.baselines, c.assignment, c.schedule),
+        "robustness": robustness_rows(c.workload, c.table, c.assignment, c.schedule, c.nominal_optimum),
+        "stability": stability_section(c.stability),
         "passes": [pass_row(s) for s in c.run.steps] if c.run is not None else [],
         "diagnostics": [_diagnostic(d) for d in c.diagnostics],
         "basis": _basis(c.schedule, c.table, c.assignment),
@@ -142,6 +144,7 @@ def _options(c: Compilation) -> dict[str, Any]:
         "forbids": list(o.forbids),
         "gap": o.gap,
         "time_limit_s": o.time_limit_s,
+        "case": str(Case.WORST if o.robust else Case.NOMINAL),
         "precision": o.precision,
         "input_shapes": list(o.input_shapes),
         "fix_dims": list(o.fix_dims),
@@ -154,6 +157,7 @@ def _solver(a: Assignment) -> dict[str, Any]:
     return {
         "name": a.solver,
         "objective": str(a.objective),
+        "case": str(a.case),
         "status": str(a.status),
         "value": a.value,
         "bound": a.bound,
@@ -241,19 +245,6 @@ def _capacity(table: CostTable, assignment: Assignment) -> list[dict[str, Any]]:
     ]
 
 
-def _baseline(plan: Baseline, chosen: Assignment) -> dict[str, Any]:
-    if not plan.modes:
-        return {"name": plan.name, "latency_ps": None, "energy_pj": None, "value_ratio": None, "why": plan.why}
-    value = {"latency": plan.latency_ps, "energy": plan.energy_pj, "edp": plan.latency_ps * plan.energy_pj}
-    return {
-        "name": plan.name,
-        "latency_ps": plan.latency_ps,
-        "energy_pj": plan.energy_pj,
-        "value_ratio": float(f"{value[str(chosen.objective)] / chosen.value:.6g}") if chosen.value else None,
-        "why": plan.why,
-    }
-
-
 def pass_row(step: PassStep) -> dict[str, Any]:
     """What one pass did, as JSON."""
     return {
@@ -290,8 +281,11 @@ def _basis(schedule: Schedule, table: CostTable, assignment: Assignment) -> list
 
 
 def _assumptions(workload: Workload, table: CostTable, assignment: Assignment) -> list[str]:
+    overlap = "nothing overlaps between operators"
+    if table.follow_ups:
+        overlap = "of two on one device the second may fetch its weights during the first, as far as it says `hidden`"
     said = [
-        "operators run one at a time, in the order of the steps; nothing overlaps between operators",
+        f"operators run one at a time, in the order of the steps; {overlap}",
         "'proved optimal' speaks of this cost model and this order, not of measured hardware",
         "low and high add up the bounds of all steps, as if all sources erred in the same direction",
     ]
@@ -301,7 +295,7 @@ def _assumptions(workload: Workload, table: CostTable, assignment: Assignment) -
             "quantised numbers are not checked here"
         )
     if any(sum(units) for units in used_bytes(table, assignment).values()):
-        said.append("resident weights are in place before the inference: loading them once is not in the totals")
+        said.append("weights that stay are in place before the inference: loading them once is not in the totals")
     codes = {d.code for d in workload.diagnostics}
     if "H4W111" in codes:
         said.append("some shapes depend on data: the sizes named in H4W111 are upper bounds")

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from h4hc.assignment import Assignment
-from h4hc.cost import MODEL_INPUT, MODEL_OUTPUT, Border, CostTable, Port
-from h4hc.costtypes import ZERO, Interval
+from h4hc.cost import MODEL_INPUT, MODEL_OUTPUT, Border, CostTable, Port, less_hidden
+from h4hc.costtypes import Interval
 from h4hc.system import HOST, MoveStep
 from h4hc.workload import Workload
 
-StepKind = Literal["op", "switch", "transfer", "cache", "layout", "quantize", "dequantize"]
+StepKind = Literal["op", "switch", "transfer", "cache", "layout", "quantize", "dequantize", "wake_up"]
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,15 @@ class Schedule:
     steps: tuple[Step, ...]
     partitions: tuple[Partition, ...]
 
-    @property
+    @functools.cached_property
     def latency(self) -> Interval:
         """Sum of all steps [ps]."""
-        return functools.reduce(Interval.__add__, (s.latency for s in self.steps), ZERO)
+        return _sum([s.latency for s in self.steps])
 
-    @property
+    @functools.cached_property
     def energy(self) -> Interval:
         """Sum of all steps [pJ]."""
-        return functools.reduce(Interval.__add__, (s.energy for s in self.steps), ZERO)
+        return _sum([s.energy for s in self.steps])
 
     def to_json(self) -> bytes:
         """Canonical JSON."""
@@ -72,6 +72,10 @@ class Schedule:
         result = _adapter().validate_json(data)
         assert isinstance(result, Schedule)
         return result
+
+
+def _sum(parts: list[Interval]) -> Interval:
+    return Interval(sum(p.low for p in parts), sum(p.nominal for p in parts), sum(p.high for p in parts))
 
 
 def partitions(workload: Workload, assignment: Assignment) -> tuple[Partition, ...]:
@@ -114,8 +118,9 @@ def schedule(workload: Workload, assignment: Assignment, table: CostTable) -> Sc
 
     First the model's inputs are converted, once. Before an operator come the moves of each of its inputs that its
     device has not seen yet in that layout, and the switch, if its device differs from the one before (a model
-    starts and ends on the host, which costs no switch); then the operator. At the end the model's outputs go to
-    the host and are converted. Totals equal the objective's latency and energy of the assignment exactly.
+    starts and ends on the host, which costs no switch); then the operator, without what hides behind the one before
+    if that ran on the same device. At the end the model's outputs go to the host and are converted. Totals equal
+    the latency and energy of the assignment exactly.
     """
     parts = partitions(workload, assignment)
     part_of = {op: p.id for p in parts for op in p.ops}
@@ -156,11 +161,15 @@ def schedule(workload: Workload, assignment: Assignment, table: CostTable) -> Sc
             switch = table.switch(device)
             clock.add("switch", device, device, part, op.origin, 0, switch.latency, switch.energy)
             moves = [m for m in moves if m[0].engine == device]
-        current = device
         bring(moves, part, op.origin)
         cost = table.row[op.id].cost(assignment.mode[op.id])
+        latency, energy = cost.latency, cost.energy
+        if device == current and (op.id, device) in table.follow_up:  # the first operator has no follow-up
+            hidden = table.follow_up[op.id, device]
+            latency, energy = less_hidden(latency, hidden.latency), less_hidden(energy, hidden.energy)
+        current = device
         moved = op.input_bytes + op.weight_bytes + op.output_bytes
-        clock.add("op", device, op.id, part, op.origin, moved, cost.latency, cost.energy)
+        clock.add("op", device, op.id, part, op.origin, moved, latency, energy)
     for port in ports.get(MODEL_OUTPUT, ()):
         bring(due(port, HOST), "", ())
     for border in table.departures:

@@ -21,10 +21,10 @@ class MoveStep:
     """One thing that must happen to a tensor between its producer and a consumer.
 
     kind: transfer (bytes copied), cache (flush or invalidate), layout (axes reordered), quantize, dequantize
-    (at the model's border). engine: the device or DMA that does it.
+    (at the model's border), wake_up (a device's, the inference's share). engine: the device or DMA that does it.
     """
 
-    kind: Literal["transfer", "cache", "layout", "quantize", "dequantize"]
+    kind: Literal["transfer", "cache", "layout", "quantize", "dequantize", "wake_up"]
     engine: str
     size_bytes: int
     latency: Interval

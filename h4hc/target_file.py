@@ -9,6 +9,7 @@ Imports pydantic through h4hc.quantity (about 60 ms): import this module where i
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import json
 import tomllib
@@ -24,7 +25,9 @@ from h4hc.interconnect import SharedMemoryInterconnect
 from h4hc.quantity import is_quantity, validated
 from h4hc.system import HOST, System
 from h4hc.system_spec import SystemSpec
-from h4hc.target_overrides import apply_overrides
+from h4hc.target_overrides import apply_overrides, settable
+
+MODEL_COST = "model"  # the cost model of each device's own family
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ def _preset_names() -> list[str]:
     ]
 
 
+@functools.lru_cache(maxsize=64)  # a sweep reads the same files again and again; nobody changes what it gives
 def _parse(text: str, where: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
@@ -106,17 +110,25 @@ def _extended(
 def _with_base(
     data: dict[str, Any], where: str, folder: Path | None, kind: Literal["system", "device"], seen: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Resolve `extends` of a table and, in a system, the preset of each device, relative to its own file."""
+    """Resolve `extends` of a table and, in a system, the preset of each device, relative to its own file.
+
+    A device with a preset of its own replaces the base's device of that name; one without changes it key by key.
+    """
     data = dict(data)
+    replaced: list[str] = []
     if kind == "system":
         devices = _table(data.get("devices", {}), "devices", where)
+        replaced = [n for n, d in devices.items() if isinstance(d, dict) and "preset" in d]
         data["devices"] = {n: _device(_table(d, f"devices.{n}", where), where, folder) for n, d in devices.items()}
     base = data.pop("extends", None)
     if base is None:
         return data
     if not isinstance(base, str) or base in seen:
         raise TargetError("`extends` must name another file", (where,), f"got {base!r} after {' -> '.join(seen)}")
-    return _merge(_extended(base, folder, kind, seen), data)
+    below = _extended(base, folder, kind, seen)
+    for name in replaced:
+        below.get("devices", {}).pop(name, None)
+    return _merge(below, data)
 
 
 def _table(value: Any, path: str, where: str) -> dict[str, Any]:
@@ -138,10 +150,11 @@ def _device(table: dict[str, Any], where: str, folder: Path | None) -> dict[str,
 # --- building ----------------------------------------------------------------------------------------------
 
 
-def load_system(target: str, sets: tuple[str, ...] = ()) -> System:
+def load_system(target: str, sets: tuple[str, ...] = (), npu_cost: str = MODEL_COST) -> System:
     """The system called `target` (or the file at that path), with each `KEY=VALUE` of `sets` applied.
 
-    Raises TargetError (exit 6) with all faults of the files; UserError (exit 2) for a bad `--set`.
+    npu_cost: where the NPU's costs come from, see h4hc.npu_cost. Raises TargetError (exit 6) with all faults of the
+    files; UserError (exit 2) for a bad `--set` or `--npu-cost`; MissingToolError (exit 10) without the vendor's tool.
     """
     data = _extended(target, None, "system")
     name = Path(target).stem if target.endswith(".toml") else target
@@ -150,6 +163,12 @@ def load_system(target: str, sets: tuple[str, ...] = ()) -> System:
     devices_data = data.pop("devices", {})
     spec, devices = _build(data, devices_data, name)
     pairs = tuple((key, value) for key, _, value in (s.partition("=") for s in sets))
+    if npu_cost != MODEL_COST:
+        from h4hc.npu_cost import OPTION, with_source
+
+        sourced = with_source(devices, npu_cost)
+        devices, pairs = sourced.devices, (*pairs, (OPTION, sourced.shown))
+        digest = hashlib.sha256(f"{digest} {OPTION} {sourced.identity}".encode()).hexdigest()
     return System(
         name, spec.title, digest, devices, SharedMemoryInterconnect(spec, devices), spec.shared.sram.size_bytes, pairs
     )
@@ -199,6 +218,11 @@ def _switch_problems(spec: SystemSpec, devices: set[str], name: str) -> list[Pro
         Problem(f"[switch] or [link] names {d!r}, which is no device but the host", (name,)) for d in sorted(unknown)
     ]
     return out
+
+
+def target_values(target: str, sets: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Every key that `--set` takes, with its value after `sets`; a Quantity as its table. Raises as `load_system`."""
+    return settable(apply_overrides(_extended(target, None, "system"), sets))
 
 
 def list_targets() -> tuple[TargetEntry, ...]:

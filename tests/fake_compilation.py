@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Literal, cast
 
-from h4hc.assignment import Assignment, Objective
+from h4hc.assignment import Assignment, Case, Objective
 from h4hc.cost import CostTable, cost_table
-from h4hc.costtypes import Bound, Capacity, Cost, Interval, Mode, RidgePoint, Rule, Term, Violation
+from h4hc.costtypes import ZERO, Bound, Capacity, Cost, Interval, Mode, RidgePoint, Rule, Term, Violation
 from h4hc.diagnostics import Diagnostic
 from h4hc.partition import PartitionOptions, partition
 from h4hc.passbase import Skip
 from h4hc.pipeline import PassStep
 from h4hc.schedule import schedule
+from h4hc.stability import stability
 from h4hc.system import MoveStep, Switch, System
 from h4hc.workload import FullyConnectedParams, Layout, Op, OpKind, Tensor, Workload
 
@@ -67,6 +68,21 @@ class FakeDevice:
             marks=("guess", "published") if self.name == "fast" else ("derived",),
             unit_weight_bytes=-(-op.weight_bytes // mode.units) if self.stores else 0,
         )
+
+    def hidden(self, before: Op, op: Op, workload: Workload) -> Interval:
+        """The fast device fetches a part of an operator's weights during the one before it, if that has weights."""
+        if self.name == "host" or not before.weight_bytes:
+            return ZERO
+        return Interval(op.weight_bytes, op.weight_bytes * 2, op.weight_bytes * 3)
+
+    def area_mm2(self) -> tuple[float, float, float]:
+        return 1.0, 2.0, 4.0
+
+    def wake_up(self) -> tuple[Interval, Interval, tuple[str, ...]]:
+        return Interval(0, 0, 0), Interval(0, 0, 0), ()
+
+    def inexact(self) -> str | None:
+        return None
 
     def ridge_points(self) -> tuple[RidgePoint, ...]:
         return (RidgePoint(self.name, "bus", self.macs_per_ns * 1e9, 4e9),)
@@ -151,12 +167,17 @@ def compile_fake(
     pins: tuple[str, ...] = (),
     forbids: tuple[str, ...] = (),
     why: str = "it returned its input",
+    robust: bool = False,
+    stable: bool = False,
 ) -> Compilation:
     """The real cost table, partitioner and scheduler on fake devices, dressed as `h4hc.api.Compilation`."""
     workload = workload or fake_workload()
     system = fake_system()
     table = cost_table(workload, system)
-    plan = partition(workload, table, PartitionOptions(objective, pins, forbids))
+    wish = PartitionOptions(objective, pins, forbids)
+    nominal = partition(workload, table, wish) if robust else None
+    wish = replace(wish, case=Case.WORST) if robust else wish
+    plan = partition(workload, table, wish)
     first = workload.ops[0].origin[0]
     step = PassStep("drop-no-ops", 1, 9, 8, ((f"{first}/Identity", why),), (Skip(first, "two users"),), (), seconds=0.1)
     graph = SimpleNamespace(__len__=None)
@@ -170,6 +191,7 @@ def compile_fake(
             forbids=forbids,
             gap=0.0,
             time_limit_s=60.0,
+            robust=robust,
             precision="auto-int8",
             input_shapes=(),
             fix_dims=(),
@@ -188,6 +210,8 @@ def compile_fake(
         table=table,
         assignment=plan.assignment,
         baselines=plan.baselines,
+        nominal_optimum=nominal.assignment if nominal else None,
+        stability=stability(workload, table, plan, wish) if stable else None,
         schedule=schedule(workload, plan.assignment, table),
         diagnostics=workload.diagnostics,
         seconds={},

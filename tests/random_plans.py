@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from h4hc.cost import MODEL_INPUT, MODEL_OUTPUT, Border, CostTable, Move, OpRow, Port
+from h4hc.cost import MODEL_INPUT, MODEL_OUTPUT, Border, CostTable, FollowUp, Move, OpRow, Port
 from h4hc.costtypes import Bound, Capacity, Cost, Interval, Mode, Term
 from h4hc.system import MoveStep, Switch
 from h4hc.workload import GenericParams, Layout, Op, OpKind, Tensor, Workload
@@ -54,7 +55,9 @@ def random_problem(seed: int, max_ops: int, scale: int = 1) -> tuple[Workload, C
 
 
 def _interval(rng: random.Random, top: int, scale: int) -> Interval:
-    return Interval.exact(rng.randint(0, top) * scale)
+    """Nominal up to `top`, with bounds that change the order of plans: down to 0, up to top above."""
+    nominal = rng.randint(0, top)
+    return Interval(rng.randint(0, nominal) * scale, nominal * scale, (nominal + rng.randint(0, top)) * scale)
 
 
 def random_table(rng: random.Random, workload: Workload, scale: int) -> CostTable:
@@ -81,7 +84,26 @@ def random_table(rng: random.Random, workload: Workload, scale: int) -> CostTabl
     capacities = (Capacity("cim", 2, unit_bytes), Capacity("host", 1, None), Capacity("npu", 1, None))
     arrivals = tuple(Border(name, _steps(rng, True, scale)) for name in workload.inputs)
     departures = tuple(Border(name, _steps(rng, True, scale)) for name in workload.outputs)
-    return CostTable("random", tuple(rows), tuple(ports), arrivals, departures, switches, capacities)
+    follow_ups = _follow_ups(rng, rows)
+    return CostTable("random", tuple(rows), tuple(ports), arrivals, departures, switches, capacities, follow_ups)
+
+
+def _follow_ups(rng: random.Random, rows: list[OpRow]) -> tuple[FollowUp, ...]:
+    """For about half of the neighbours and devices: up to all of the cheapest mode's nominal cost."""
+    found = []
+    for before, row in itertools.pairwise(rows):
+        for device in DEVICES:
+            costs = [c for c in row.costs if c.mode.device == device]
+            if not costs or all(c.mode.device != device for c in before.costs) or rng.random() < 0.5:
+                continue
+            latency = _part(rng, min(c.latency.nominal for c in costs))
+            found.append(FollowUp(row.op, device, latency, _part(rng, min(c.energy.nominal for c in costs))))
+    return tuple(found)
+
+
+def _part(rng: random.Random, whole: int) -> Interval:
+    nominal = rng.randint(0, whole)
+    return Interval(rng.randint(0, nominal), nominal, nominal + rng.randint(0, whole))
 
 
 def _cost(rng: random.Random, mode: Mode, weight: int, scale: int) -> Cost:
@@ -107,10 +129,14 @@ def _steps(rng: random.Random, same: bool, scale: int) -> tuple[MoveStep, ...]:
 
 
 class Enumeration:
-    """Every choice of modes with its latency and energy, added up as h4hc/README.md describes the cost."""
+    """Every choice of modes with its latency and energy, added up as h4hc/README.md describes the cost.
 
-    def __init__(self, workload: Workload, table: CostTable) -> None:
-        self.table = table
+    worst: each cost at its high bound and each saving at its low one, instead of the nominal ones.
+    on[device], a pair of arrays: the part of latency and energy that the operators on that device make.
+    """
+
+    def __init__(self, workload: Workload, table: CostTable, *, worst: bool = False) -> None:
+        self.table, self.worst = table, worst
         self.position = {op.id: at for at, op in enumerate(workload.ops)}
         sizes = [len(row.costs) for row in table.rows]
         self.choice = np.indices(sizes).reshape(len(sizes), -1)  # (operators, plans): index into the row's costs
@@ -120,20 +146,36 @@ class Enumeration:
                 for row in table.rows
             ]
         )[np.arange(len(sizes))[:, None], self.choice]
-        self.latency = self._sum(lambda interval: interval[0])
-        self.energy = self._sum(lambda interval: interval[1])
+        operators = [self._operators(lambda part: part.latency), self._operators(lambda part: part.energy)]
+        self.on = {name: (operators[0][at], operators[1][at]) for at, name in enumerate(DEVICES)}
+        self.latency = sum(operators[0]) + self._between(lambda part: part.latency)
+        self.energy = sum(operators[1]) + self._between(lambda part: part.energy)
 
-    def _sum(self, pick: Callable[[tuple[int, int]], int]) -> np.ndarray:
-        total = np.zeros(self.choice.shape[1], dtype=np.int64)
+    def _high(self, interval: Interval) -> int:
+        return interval.high if self.worst else interval.nominal
+
+    def _operators(self, of: Callable[[Any], Interval]) -> list[np.ndarray]:
+        """By device: its operators' costs, less what hides where the operator before is on the same device."""
+        totals = [np.zeros(self.choice.shape[1], dtype=np.int64) for _ in DEVICES]
+        savings = {(f.op, f.device): of(f).low if self.worst else of(f).nominal for f in self.table.follow_ups}
         for at, row in enumerate(self.table.rows):
-            own = np.array([pick((c.latency.nominal, c.energy.nominal)) for c in row.costs], dtype=np.int64)
-            total = total + own[self.choice[at]]
+            own = np.array([self._high(of(c)) for c in row.costs], dtype=np.int64)[self.choice[at]]
+            for number, name in enumerate(DEVICES):
+                here = self.device[at] == number
+                totals[number] += here * own
+                if at and (row.op, name) in savings:
+                    totals[number] -= (here & (self.device[at - 1] == number)) * savings[row.op, name]
+        return totals
+
+    def _between(self, of: Callable[[Any], Interval]) -> np.ndarray:
+        """Stays, moves and borders."""
+        total = np.zeros(self.choice.shape[1], dtype=np.int64)
+        for at in range(len(self.table.rows)):
             before = self.device[at - 1] if at else np.full_like(self.device[at], HOST_INDEX)
             for switch in self.table.switches:
                 here = DEVICES.index(switch.device)
                 if here != HOST_INDEX:
-                    begins = (self.device[at] == here) & (before != here)
-                    total = total + begins * pick((switch.latency.nominal, switch.energy.nominal))
+                    total = total + ((self.device[at] == here) & (before != here)) * self._high(of(switch))
         for port in self.table.ports:
             host = np.full(self.choice.shape[1], HOST_INDEX)
             source = host if port.producer == MODEL_INPUT else self.device[self.position[port.producer]]
@@ -144,9 +186,9 @@ class Enumeration:
                     where = host if consumer == MODEL_OUTPUT else self.device[self.position[consumer]]
                     needed |= where == target
                 due = needed & (source == DEVICES.index(move.src))
-                total = total + due * pick((move.latency.nominal, move.energy.nominal))
+                total = total + due * self._high(of(move))
         for border in (*self.table.arrivals, *self.table.departures):
-            total = total + sum(pick((s.latency.nominal, s.energy.nominal)) for s in border.steps)
+            total = total + sum(self._high(of(s)) for s in border.steps)
         return total
 
     def best(self, value: Callable[[tuple[int, int]], int]) -> int | None:

@@ -87,7 +87,7 @@ def test_reasons_follow_the_plan(report: dict[str, Any]) -> None:
 def test_plan_that_one_move_would_improve_is_admitted(report: dict[str, Any]) -> None:
     changed = json.loads(json.dumps(report))
     changed["solver"]["status"] = "feasible, bound not closed"
-    changed["ops"][0]["alternatives"][0]["delta_latency_ps"] = -5_000
+    changed["ops"][0]["alternatives"][0]["delta_value"] = -5_000
     said = reason(changed, "/net/layer0")
     assert "would improve the latency by 5 ns" in said
     assert "feasible, bound not closed" in said
@@ -97,7 +97,7 @@ def test_cheaper_alone_but_not_in_the_plan(report: dict[str, Any]) -> None:
     changed = json.loads(json.dumps(report))
     other = changed["ops"][0]["alternatives"][0]
     other["latency_ps"]["nominal"] = 1
-    other["delta_latency_ps"] = 7_000
+    other["delta_value"] = 7_000
     assert "by itself it is cheaper on fast*2" in reason(changed, "/net/layer0")
     assert "worse by 7 ns" in reason(changed, "/net/layer0")
 

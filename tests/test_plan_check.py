@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
 
-from h4hc.assignment import Assignment, Placement
+from h4hc.assignment import Assignment, Case, Placement
 from h4hc.cost import CostTable
 from h4hc.costtypes import Interval, Mode
 from h4hc.partition import PartitionOptions, partition
@@ -25,7 +26,9 @@ def good() -> Problem:
         if len(workload.ops) < 4 or table.capacities[0].unit_bytes != 1000:
             continue
         found = partition(workload, table, PartitionOptions()).assignment
-        if any(p.mode.device == "cim" for p in found.placements):
+        together = {p.op: p.mode.device for q, p in itertools.pairwise(found.placements) if q.mode == p.mode}
+        hides = any(f.latency.nominal and together.get(f.op) == f.device for f in table.follow_ups)
+        if hides and any(p.mode.device == "cim" for p in found.placements):
             return workload, table, found, schedule(workload, found, table)
     raise AssertionError("no such problem")
 
@@ -68,6 +71,26 @@ def test_legality_units_and_totals(good: Problem) -> None:
     assert "units" in _rules(workload, table, _with(assignment, at, replace(placed, units=())), plan)
     assert "units" in _rules(workload, table, _with(assignment, at, replace(placed, units=(7,))), plan)
     assert _rules(workload, table, replace(assignment, latency_ps=assignment.latency_ps + 1), plan) == {"totals"}
+
+
+def test_a_value_that_is_not_the_objective_of_the_case(good: Problem) -> None:
+    workload, table, assignment, plan = good
+    other = replace(assignment, value=assignment.value + 1, bound=assignment.bound + 1)
+    assert _rules(workload, table, other, plan) == {"totals"}
+    assert _rules(workload, table, replace(assignment, case=Case.WORST), plan) == {"totals"}
+
+
+def test_what_hides_is_taken_off_once_and_only_between_neighbours(good: Problem) -> None:
+    workload, table, assignment, plan = good
+    pairs = itertools.pairwise(assignment.placements)
+    together = [(p.op, p.mode.device) for q, p in pairs if q.mode.device == p.mode.device]
+    paid = [f for f in table.follow_ups if (f.op, f.device) in together and f.latency.nominal]
+    idle = [f for f in table.follow_ups if (f.op, f.device) not in together]
+    assert paid
+    assert idle
+    without = tuple(f for f in table.follow_ups if f is not paid[0])
+    assert _rules(workload, replace(table, follow_ups=without), assignment, plan) == {"totals"}
+    assert check_plan(workload, replace(table, follow_ups=tuple(paid)), assignment, plan) == ()
 
 
 def test_capacity(good: Problem) -> None:

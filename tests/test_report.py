@@ -16,7 +16,9 @@ import pytest
 
 from h4hc.assignment import Objective, Placement
 from h4hc.errors import IntegrityError, InternalError, UserError
+from h4hc.explain import explain
 from h4hc.outdir import OutputFolder
+from h4hc.plan_check import _walk
 from h4hc.report import make_report, report_bytes
 from h4hc.report_views import render_markdown, render_terminal
 from h4hc.reporting.saved import checked, load_report
@@ -38,9 +40,10 @@ def bounds(value: dict[str, int]) -> tuple[int, int, int]:
     return value["low"], value["nominal"], value["high"]
 
 
+@pytest.mark.parametrize("trust", [False, True])
 @pytest.mark.parametrize("objective", list(Objective))
-def test_valid_against_the_shipped_schema(objective: Objective) -> None:
-    made = make_report(compile_fake(objective=objective))
+def test_valid_against_the_shipped_schema(objective: Objective, trust: bool) -> None:
+    made = make_report(compile_fake(objective=objective, robust=trust, stable=trust))
     jsonschema.Draft202012Validator.check_schema(load_schema("report"))
     jsonschema.Draft202012Validator(load_schema("report")).validate(made)
     assert check(made, load_schema("report")) == []
@@ -108,6 +111,84 @@ def test_ledger_and_steps_sum_exactly_to_the_totals(report: dict[str, Any]) -> N
             assert tuple(map(sum, zip(*(bounds(r[field]) for r in rows), strict=True))) == wanted
     assert sum(r["steps"] for r in report["ledger"]) == len(report["steps"])
     assert report["solver"]["value"] == report["totals"]["latency_ps"]["nominal"]
+
+
+def test_what_hides_is_shown_and_not_paid(report: dict[str, Any]) -> None:
+    paid = {s["subject"]: s for s in report["steps"] if s["kind"] == "op"}
+    on_fast = [op["device"] == "fast" and bool(op["weight_bytes"]) for op in report["ops"]]
+    for at, op in enumerate(report["ops"]):
+        weights = op["weight_bytes"] if at and on_fast[at] and on_fast[at - 1] else 0  # as the fake device says
+        assert bounds(op["hidden"]["latency_ps"]) == (weights, weights * 2, weights * 3)
+        for field in ("latency_ps", "energy_pj"):
+            low, nominal, high = bounds(op["cost"][field])
+            most, part, least = bounds(op["hidden"][field])[::-1]
+            assert bounds(paid[op["id"]][field]) == (max(0, low - most), nominal - part, high - least)
+    assert sum(bounds(op["hidden"]["latency_ps"])[1] > 0 for op in report["ops"]) == 3
+    assert sum(bounds(op["hidden"]["energy_pj"])[1] > 0 for op in report["ops"]) == 3  # leakage of that time
+    assert "| 2.048 ns |" in render_markdown(report)
+
+
+def test_baselines_have_intervals_that_hold_everything() -> None:
+    done = compile_fake()
+    assert done.workload is not None
+    assert done.table is not None
+    assert done.assignment is not None
+    for row, plan in zip(make_report(done)["baselines"], done.baselines, strict=True):
+        placed = tuple(Placement(p.op, mode) for p, mode in zip(done.assignment.placements, plan.modes, strict=True))
+        moved = replace(done.assignment, placements=placed)
+        for at, field in enumerate(("latency_ps", "energy_pj")):
+            low, nominal, high = bounds(row[field])
+            assert (
+                nominal == _walk(done.table, moved, "nominal", "nominal")[at] == (plan.latency_ps, plan.energy_pj)[at]
+            )
+            assert high == _walk(done.table, moved, "high", "low")[at]
+            assert low == _walk(done.table, moved, "low", "high")[at]  # here nothing hides below zero
+            assert low <= nominal < high
+
+
+def test_a_robust_plan_says_what_it_costs_and_saves() -> None:
+    made = make_report(compile_fake(robust=True))
+    this, other = made["robustness"]
+    assert made["solver"]["case"] == made["options"]["case"] == "worst"
+    assert made["solver"]["value"] == this["worst_value"] == made["totals"]["latency_ps"]["high"]
+    assert this["worst_value"] <= other["worst_value"]
+    assert other["nominal_value"] <= this["nominal_value"]
+    assert other["nominal_value"] == make_report(compile_fake())["solver"]["value"]
+    for view in (render_terminal(made), render_markdown(made)):
+        assert "the worst case of latency" in view
+        assert "nominal optimum" in view
+    assert make_report(compile_fake())["robustness"] == []
+
+
+def test_stability_is_shown_in_all_views() -> None:
+    made = make_report(compile_fake(stable=True))
+    radii = {(r["device"], r["quantity"]): r for r in made["stability"]["radii"]}
+    assert set(radii) == {("fast", "latency"), ("host", "latency")}
+    high = radii["fast", "latency"]["high"]
+    assert high["factor"] > 1
+    assert high["flips"]
+    text, page = render_terminal(made), render_markdown(made)
+    assert f"x {high['factor']:.4g}" in text
+    assert f"x {high['factor']:.4g}" in page
+    assert high["flips"][0]["op"] in page
+    flipped = explain(made, high["flips"][0]["op"])["reasons"]
+    assert any("in the plan that takes over" in reason for reason in flipped)
+    plain = make_report(compile_fake())
+    assert plain["stability"] == {"largest_factor": 1000, "radii": [], "break_evens": []}
+    assert "Stability" not in render_markdown(plain)
+
+
+def test_what_stability_could_not_settle_is_not_claimed() -> None:
+    made = copy.deepcopy(make_report(compile_fake(stable=True)))
+    for radius in made["stability"]["radii"]:
+        radius["low"].update(factor=None, proof="time limit", flips=[])
+        radius["high"].update(proof="time limit")
+    for view in (render_terminal(made, 120), render_markdown(made)):
+        assert "unknown (time limit)" in view
+        assert "perhaps nearer to 1" in view
+    made["stability"]["radii"] = []
+    for view in (render_terminal(made), render_markdown(made)):
+        assert "not proved optimal" in view
 
 
 def test_every_operator_and_origin_has_its_row(report: dict[str, Any]) -> None:
@@ -210,18 +291,19 @@ def test_views_of_the_saved_report_are_the_same(report: dict[str, Any]) -> None:
         assert render_terminal(saved, width) == render_terminal(report, width)
 
 
+@pytest.mark.parametrize("trust", [False, True])
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("ops", [1, 8, 400])
-def test_terminal_view_keeps_its_bounds(ops: int, width: int) -> None:
-    lines = render_terminal(crowded(report_of(ops)), width).split("\n")
+def test_terminal_view_keeps_its_bounds(ops: int, width: int, trust: bool) -> None:
+    lines = render_terminal(crowded(report_of(ops, trust)), width).split("\n")
     assert lines[-1] == ""
     assert len(lines) - 1 <= MAX_LINES == 40
     assert max(columns(line) for line in lines) <= width
 
 
 @functools.cache
-def report_of(ops: int) -> dict[str, Any]:
-    return make_report(compile_fake(fake_workload(ops)))
+def report_of(ops: int, trust: bool) -> dict[str, Any]:
+    return make_report(compile_fake(fake_workload(ops), robust=trust, stable=trust))
 
 
 def crowded(report: dict[str, Any]) -> dict[str, Any]:
@@ -231,6 +313,7 @@ def crowded(report: dict[str, Any]) -> dict[str, Any]:
         report["target"]["devices"].append({**report["target"]["devices"][0], "name": f"extra{i}"})
         report["capacity"].append({**report["capacity"][0], "device": f"extra{i}"})
         report["baselines"].append({**report["baselines"][0], "name": f"extra{i}-only"})
+        report["stability"]["radii"] *= 2
         report["diagnostics"].append({**report["diagnostics"][0], "code": f"H4W00{i}"})
     for kind in ("cache", "layout", "transfer", "switch", "quantize", "dequantize"):
         report["ledger"].append({**report["ledger"][0], "kind": kind})
@@ -259,7 +342,7 @@ def test_missing_baseline_says_why(report: dict[str, Any]) -> None:
 
 
 def hostile_report() -> dict[str, Any]:
-    return make_report(compile_fake(fake_workload(4, prefix=HOSTILE), why=HOSTILE))
+    return make_report(compile_fake(fake_workload(4, prefix=HOSTILE), why=HOSTILE, robust=True, stable=True))
 
 
 def test_hostile_names_reach_no_terminal_and_break_no_table() -> None:

@@ -26,6 +26,12 @@ BOXES = ("model", "legal", "workload", "costs", "assignment", "schedule")
 )
 @model_options
 @plan_options
+@click.option("--robust", is_flag=True, help="Minimise the worst case over the intervals of all costs.")
+@click.option(
+    "--stability",
+    is_flag=True,
+    help="Find how wrong each device's costs may be before the plan changes; takes several solves.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="OUT", help="Folder to write. Required.")
 @click.option("--force", is_flag=True, help="Replace OUT whatever is in it.")
 @click.option("--dry-run", is_flag=True, help="Write nothing; print the report only. -o is not needed.")
@@ -46,9 +52,11 @@ def command(
     forbids: tuple[str, ...],
     gap: float,
     time_limit: float,
+    robust: bool,
+    stability: bool,
     **given: Any,
 ) -> None:
-    plan = PlanOptions(objective, pins, forbids, gap, time_limit)
+    plan = PlanOptions(objective, pins, forbids, gap, time_limit, robust, stability)
     needed = not dry_run and not (stop_after and console.as_json)
     options = compile_options(model, ModelOptions(**given), plan, _output_problems(model, output, force, needed))
     from h4hc.api import compile_model

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from h4hc.commands.flags import pair_problems, raise_all, range_problems, repeat_problems, target_problems
+from h4hc.commands.flags import (
+    file_problems,
+    pair_problems,
+    raise_all,
+    range_problems,
+    repeat_problems,
+    target_problems,
+)
 from h4hc.errors import H4hcError, Problem, UserError
 
 if TYPE_CHECKING:
@@ -17,6 +24,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 MAX_TIME_LIMIT_S = 86_400.0
+NPU_COSTS = ("model", "vela")
+NPU_COST_FILES = (".json", ".csv")  # a calibration, a table of measurements
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,7 @@ class ModelOptions:
     fix_dims: tuple[str, ...]
     passes: str
     limits: tuple[str, ...]
+    npu_cost: str = "model"
 
 
 @dataclass(frozen=True)
@@ -41,14 +51,27 @@ class PlanOptions:
     forbids: tuple[str, ...] = ()
     gap: float = 0.0
     time_limit: float = 60.0
+    robust: bool = False
+    stability: bool = False
 
 
 def model_options(function: F) -> F:
-    """MODEL, --target and what else decides about the costs."""
+    """MODEL, and `system_options`."""
+    return click.argument("model", type=click.Path(path_type=Path))(system_options(function))
+
+
+def system_options(function: F) -> F:
+    """--target and what else decides about the costs."""
     decorators = (
-        click.argument("model", type=click.Path(path_type=Path)),
         click.option("--target", metavar="T", help="Target: a name of `h4hc targets list`, or a TOML. Required."),
         click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a number: cim.macros=8."),
+        click.option(
+            "--npu-cost",
+            default="model",
+            show_default=True,
+            metavar="SOURCE",
+            help="Costs of the NPU: model, vela (vendor's compiler), a calibration .json, a .csv of measurements.",
+        ),
         click.option(
             "--precision",
             type=click.Choice(["auto-int8", "stored"]),
@@ -93,16 +116,16 @@ def plan_options(function: F) -> F:
 
 
 def compile_options(
-    model: Path, given: ModelOptions, plan: PlanOptions | None = None, more: tuple[Problem, ...] = ()
+    model: Path | None, given: ModelOptions, plan: PlanOptions | None = None, more: tuple[Problem, ...] = ()
 ) -> CompileOptions:
-    """Check all options at once and put them together.
+    """Check all options at once and put them together; `model` None: its check is elsewhere.
 
     Raises: UserError with every mistake that shows without reading the model, `more` among them.
     """
     plan = plan or PlanOptions()
     problems = [
         *more,
-        *([] if model.exists() else [Problem("there is no such model file", (str(model),), hint="check the path")]),
+        *file_problems("such model file", model),
         *target_problems(given.target),
         *pair_problems("--set", given.sets, "KEY=VALUE"),
         *pair_problems("--input-shape", given.input_shapes, "NAME=DIMS"),
@@ -116,6 +139,7 @@ def compile_options(
         *range_problems("--time-limit", plan.time_limit, 0.01, MAX_TIME_LIMIT_S, " s"),
         *_limit_problems(given.limits),
         *_pass_problems(given.passes),
+        *_npu_cost_problems(given.npu_cost),
     ]
     raise_all(problems)
     from h4hc.api import CompileOptions
@@ -124,11 +148,14 @@ def compile_options(
     return CompileOptions(
         target=given.target or "",
         sets=given.sets,
+        npu_cost=given.npu_cost,
         objective=Objective(plan.objective),
         pins=plan.pins,
         forbids=plan.forbids,
         gap=plan.gap,
         time_limit_s=plan.time_limit,
+        robust=plan.robust,
+        stability=plan.stability,
         precision="stored" if given.precision == "stored" else "auto-int8",
         input_shapes=given.input_shapes,
         fix_dims=given.fix_dims,
@@ -147,6 +174,16 @@ def _limit_problems(texts: tuple[str, ...]) -> list[Problem]:
         except UserError as error:
             found.extend(error.problems)
     return found
+
+
+def _npu_cost_problems(choice: str) -> list[Problem]:
+    if choice in NPU_COSTS:
+        return []
+    path = Path(choice)
+    if path.suffix.lower() not in NPU_COST_FILES:
+        known = f"{', '.join(NPU_COSTS)}, or a file that ends in {' or '.join(NPU_COST_FILES)}"
+        return [Problem(f"--npu-cost {choice!r} is not a cost source", ("--npu-cost",), f"known: {known}")]
+    return file_problems("--npu-cost file", path)
 
 
 def _pass_problems(text: str) -> list[Problem]:

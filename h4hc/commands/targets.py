@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from h4hc.commands.flags import global_flags, pair_problems, pass_console, raise_all
+from h4hc.commands.targets_calibrate import calibrate_command
+from h4hc.commands.targets_cost import cost_command
 from h4hc.console import Console
 from h4hc.text import clip, table
 
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
 @click.group("targets", help="List the targets, or show one with its numbers and supported operators.")
 @global_flags
 def command() -> None: ...
+
+
+command.add_command(calibrate_command)
+command.add_command(cost_command)
 
 
 @command.command("list", help="All systems that --target takes, and the device presets they are made of.")

@@ -4,11 +4,11 @@ Mode m of an operator may go when another mode m' of it costs no more in every s
 
     op(m') + worst <= op(m)    worst = max over the neighbours' devices of  around(m') - around(m)
 
-where `around` is what the operator's device changes elsewhere: the stays that begin at it and behind it, the moves
-of the ports it reads and of those it writes. Each neighbour's maximum is taken by itself and the two objectives
-by themselves, which can only overestimate `worst`: no mode goes wrongly. m' must also ask no more of a weight store
-that can overflow. Modes go one at a time, each against what is left, so for every plan there stays one that is as
-good.
+where `around` is what the operator's device changes elsewhere: the stays that begin at it and behind it, what hides
+when a neighbour runs on the same device, the moves of the ports it reads and of those it writes. Each neighbour's
+maximum is taken by itself and the two objectives by themselves, which can only overestimate `worst`: no mode goes
+wrongly. m' must also ask no more of a weight store that can overflow. Modes go one at a time, each against what is
+left, so for every plan there stays one that is as good.
 """
 
 from __future__ import annotations
@@ -89,17 +89,16 @@ class _Presolve:
         return max(0, sum(p[0] for p in pairs)), max(0, sum(p[1] for p in pairs))
 
     def _stay_here(self, at: int, to: str, off: str) -> Pair:
-        """The stay that begins at the operator, unless the one before it runs on the same device."""
-        before = self.devices[at - 1] if at else {HOST}
-        return _most(_less(self._begins(d, to), self._begins(d, off)) for d in before)
+        """The stay that begins at the operator, or what hides behind the one before it on the same device."""
+        arrive, before = self.costs.arrive, self.devices[at - 1] if at else {HOST}
+        return _most(_less(arrive(at, d, to), arrive(at, d, off)) for d in before)
 
     def _stay_behind(self, at: int, to: str, off: str) -> Pair:
-        """The stay that begins at the next operator."""
-        after = self.devices[at + 1] if at + 1 < len(self.devices) else {HOST}
-        return _most(_less(self._begins(to, d), self._begins(off, d)) for d in after)
-
-    def _begins(self, before: str, here: str) -> Pair:
-        return NOTHING if here in (HOST, before) else self.costs.stay[here]
+        """The same for the next operator."""
+        if at + 1 == len(self.devices):
+            return NOTHING
+        arrive = self.costs.arrive
+        return _most(_less(arrive(at + 1, to, d), arrive(at + 1, off, d)) for d in self.devices[at + 1])
 
     def _read(self, at: int, port: PortCost, to: str, off: str) -> Pair:
         """The move to the operator. The one to `off` is saved only if nobody else may need it there."""

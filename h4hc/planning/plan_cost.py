@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
+from h4hc.assignment import Case
 from h4hc.cost import MODEL_INPUT, MODEL_OUTPUT, CostTable
 from h4hc.costtypes import Mode
 from h4hc.system import HOST
@@ -26,39 +28,38 @@ class PortCost:
 
 
 class PlanCosts:
-    """Index of a CostTable by position in the execution order.
+    """Index of a CostTable by position in the execution order, in one case of its intervals.
 
-    total = sum of operators + sum of stays on devices other than the host + for each port and each device its
-    consumers run on, one move from the producer's device + the model's borders, which no choice changes.
+    total = sum of operators - what hides behind the operator before on the same device + sum of stays on devices
+    other than the host + for each port and each device its consumers run on, one move from the producer's device +
+    the model's borders, which no choice changes.
     """
 
-    def __init__(self, table: CostTable) -> None:
+    def __init__(self, table: CostTable, case: Case = Case.NOMINAL) -> None:
+        bounds = ("nominal", "nominal") if case is Case.NOMINAL else ("high", "low")  # of costs, of savings
+        pair, saved = (attrgetter(f"latency.{bound}", f"energy.{bound}") for bound in bounds)
         self.ids = tuple(row.op for row in table.rows)
         position = {op: i for i, op in enumerate(self.ids)}
-        self.op: tuple[dict[Mode, Pair], ...] = tuple(
-            {c.mode: (c.latency.nominal, c.energy.nominal) for c in row.costs} for row in table.rows
-        )
+        self.op: tuple[dict[Mode, Pair], ...] = tuple({c.mode: pair(c) for c in row.costs} for row in table.rows)
         self.unit_bytes: tuple[dict[Mode, int], ...] = tuple(
             {c.mode: c.unit_weight_bytes for c in row.costs} for row in table.rows
         )
-        self.stay: dict[str, Pair] = {
-            s.device: (s.latency.nominal, s.energy.nominal) for s in table.switches if s.device != HOST
-        }
+        self.hidden: dict[tuple[int, str], Pair] = {}
+        for saving in table.follow_ups:
+            if saved(saving) != NOTHING:
+                self.hidden[position[saving.op], saving.device] = saved(saving)
+        self.stay: dict[str, Pair] = {s.device: pair(s) for s in table.switches if s.device != HOST}
         self.capacity = {c.device: c for c in table.capacities}
         self.ports = tuple(
             PortCost(
                 None if port.producer == MODEL_INPUT else position[port.producer],
                 () if port.consumers == (MODEL_OUTPUT,) else tuple(position[c] for c in port.consumers),
-                {
-                    (m.src, m.dst): (m.latency.nominal, m.energy.nominal)
-                    for m in port.moves
-                    if m.latency.nominal or m.energy.nominal
-                },
+                {(m.src, m.dst): cost for m in port.moves if (cost := pair(m)) != NOTHING},
             )
             for port in table.ports
         )
-        borders = [step for border in (*table.arrivals, *table.departures) for step in border.steps]
-        self.border: Pair = (sum(s.latency.nominal for s in borders), sum(s.energy.nominal for s in borders))
+        borders = [pair(step) for border in (*table.arrivals, *table.departures) for step in border.steps]
+        self.border: Pair = (sum(p[0] for p in borders), sum(p[1] for p in borders))
         self.ports_at: list[list[int]] = [[] for _ in self.ids]
         for index, port in enumerate(self.ports):
             touched = {*port.consumers, *(() if port.producer is None else (port.producer,))}
@@ -77,11 +78,18 @@ class PlanCosts:
         pairs = [port.cost.get((src, dst), NOTHING) for dst in {devices[c] for c in consumers}]
         return sum(p[0] for p in pairs), sum(p[1] for p in pairs)
 
+    def arrive(self, at: int, before: str, here: str) -> Pair:
+        """Cost of coming to position `at` on device `here` from `before`: a stay, or minus what hides there."""
+        if here == before:
+            hidden = self.hidden.get((at, here))
+            return NOTHING if hidden is None else (-hidden[0], -hidden[1])
+        return NOTHING if here == HOST else self.stay[here]
+
     def enter(self, at: int, devices: Sequence[str]) -> Pair:
-        """Cost of a stay that begins at position `at`, zero if none does."""
-        if at >= len(devices) or devices[at] == HOST or (at > 0 and devices[at - 1] == devices[at]):
+        """The same for a choice of devices; nothing behind the last operator."""
+        if at >= len(devices):
             return NOTHING
-        return self.stay[devices[at]]
+        return self.arrive(at, devices[at - 1] if at else HOST, devices[at])
 
     def total(self, modes: Sequence[Mode]) -> Pair:
         """Latency [ps] and energy [pJ] of a whole plan."""
@@ -93,7 +101,7 @@ class PlanCosts:
         return sum(p[0] for p in parts), sum(p[1] for p in parts)
 
     def elsewhere(self, at: int, devices: Sequence[str]) -> Pair:
-        """The part of the total outside the operator at `at` that depends on its device: stays and moves."""
+        """The part of the total outside the operator at `at` that depends on its device: stays, what hides, moves."""
         here, behind = self.enter(at, devices), self.enter(at + 1, devices)
         latency, energy = here[0] + behind[0], here[1] + behind[1]
         for index in self.ports_at[at]:

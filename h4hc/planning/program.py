@@ -2,10 +2,13 @@
 
     x[i, m]    operator i runs in mode m                          sum_m x[i, m] = 1
     X[i, d]    = sum of x[i, m] over the modes m of device d       (an expression, not a variable)
-    z[i, d]    a stay on device d begins at position i             z[i, d] >= X[i, d] - X[i-1, d]        d != host
+    z[i, d]    d runs operator i but not the one before it         z[i, d] >= X[i, d] - X[i-1, d]
     w[p, G, d] port p is moved to d from a device in G             w >= X[v, d] + sum_{s in G} X[u, s] - 1
                for each consumer v of the port and its producer u
     capacity   resident weights                                    see `_capacity_rows`
+
+What hides behind the operator before is taken off the cost of every x[i, m] on d and put on z[i, d] again, beside the
+stay that begins there: so no cost is negative. On the host a z exists only where something hides.
 
 z and w are continuous: with x binary and costs >= 0 they take the value 0 or 1 by themselves. Sources with equal
 cost share a w (group G), which makes the relaxation tighter than one variable a pair of devices.
@@ -19,7 +22,7 @@ from typing import NamedTuple
 
 from h4hc.costtypes import Capacity, Mode
 from h4hc.planning.ilp import Program, Solution
-from h4hc.planning.plan_cost import Pair, PlanCosts, PortCost
+from h4hc.planning.plan_cost import NOTHING, Pair, PlanCosts, PortCost
 from h4hc.planning.stores import Units, pack_device
 from h4hc.system import HOST
 
@@ -74,15 +77,21 @@ class PlanProgram:
 
     def _stays(self) -> None:
         for at in range(len(self.modes)):
-            for device in sorted({m.device for m in self.modes[at]} - {HOST}):
+            for device in sorted({m.device for m in self.modes[at]}):
                 here = self._on(at, (device,))
                 before = self._on(at - 1, (device,)) if at else []
+                stay = NOTHING if device == HOST else self.costs.stay[device]
                 if not before:  # every use of the device here begins a stay
                     for variable in here:
-                        self._price(variable, self.costs.stay[device])
+                        self._price(variable, stay)
                     continue
+                hidden = self.costs.hidden.get((at, device), NOTHING)
+                if device == HOST and hidden == NOTHING:
+                    continue
+                for variable in here:
+                    self._price(variable, (-hidden[0], -hidden[1]))
                 begins = self.program.indicator(f"z[{at},{device}]")
-                self.priced[begins] = self.costs.stay[device]
+                self.priced[begins] = (stay[0] + hidden[0], stay[1] + hidden[1])
                 terms = [(begins, 1.0), *((v, -1.0) for v in here), *((v, 1.0) for v in before)]
                 self.program.row(terms, 0.0, math.inf, f"stay[{at},{device}]")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from h4hc.reporting.terminal import (
@@ -15,6 +15,7 @@ from h4hc.reporting.terminal import (
     solver_line,
     time_range,
 )
+from h4hc.reporting.trust_markdown import markdown_table, render_trust
 from h4hc.text import code_span, markdown
 from h4hc.units import format_bytes, format_energy, format_time
 
@@ -28,6 +29,7 @@ def render_markdown(report: Json) -> str:
         _summary(report),
         _ledger(report),
         _baselines(report),
+        render_trust(report),
         _partitions(report),
         _operators(report),
         _refusals(report),
@@ -37,11 +39,6 @@ def render_markdown(report: Json) -> str:
         _basis(report),
     )
     return "\n\n".join(section for section in sections if section) + "\n"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _names(names: Sequence[str]) -> str:
@@ -72,8 +69,8 @@ def _summary(report: Json) -> str:
     return "\n\n".join(
         (
             f"# Partition report, h4hc {markdown(report['h4hc_version'])}",
-            _table(("", ""), rows),
-            _table(("side", "tensor", "shape", "type in the file"), tensors),
+            markdown_table(("", ""), rows),
+            markdown_table(("side", "tensor", "shape", "type in the file"), tensors),
         )
     )
 
@@ -101,7 +98,7 @@ def _ledger(report: Json) -> str:
     rows += [row(kind, steps, "", format_bytes(size), ps, pj) for kind, steps, size, ps, pj in between(report)]
     rows.append(row("**total**", len(report["steps"]), count(report["model"]["macs"], "MAC"), "", latency, energy))
     head = ("where it goes", "steps", "MACs", "bytes", "time", "share", "energy", "share")
-    return f"## Ledger\n\nThe rows sum to the total exactly.\n\n{_table(head, rows)}"
+    return f"## Ledger\n\nThe rows sum to the total exactly.\n\n{markdown_table(head, rows)}"
 
 
 def _baselines(report: Json) -> str:
@@ -110,15 +107,15 @@ def _baselines(report: Json) -> str:
         if b["latency_ps"] is None
         else (
             b["name"],
-            format_time(b["latency_ps"]),
-            format_energy(b["energy_pj"]),
+            time_range(b["latency_ps"]),
+            energy_range(b["energy_pj"]),
             f"{b['value_ratio']:.4g}" if b["value_ratio"] is not None else "-",
             markdown(b["why"]),
         )
         for b in report["baselines"]
     ]
     ratio = f"{report['solver']['objective']} / chosen"
-    return f"## Against simpler plans\n\n{_table(('plan', 'latency', 'energy', ratio, 'remark'), rows)}"
+    return f"## Against simpler plans\n\n{markdown_table(('plan', 'latency', 'energy', ratio, 'remark'), rows)}"
 
 
 def _partitions(report: Json) -> str:
@@ -135,7 +132,7 @@ def _partitions(report: Json) -> str:
         for p in report["partitions"]
     ]
     head = ("partition", "device", "operators", "MACs", "weights", "in", "out")
-    return f"## Partitions\n\n{_table(head, rows)}"
+    return f"## Partitions\n\n{markdown_table(head, rows)}"
 
 
 def _operators(report: Json) -> str:
@@ -150,12 +147,17 @@ def _operators(report: Json) -> str:
             op["cost"]["bound"],
             time_range(op["cost"]["latency_ps"]),
             energy_range(op["cost"]["energy_pj"]),
+            format_time(hidden) if (hidden := op["hidden"]["latency_ps"]["nominal"]) else "-",
             ", ".join(_elsewhere(op)) or "-",
         )
         for op in report["ops"]
     ]
-    head = ("nodes", "kind", "shape", "MACs", "MAC/byte", "on", "bound by", "time", "energy", "elsewhere, alone")
-    return f"## Operators\n\n{_table(head, rows)}"
+    head = (
+        *("nodes", "kind", "shape", "MACs", "MAC/byte", "on", "bound by", "time", "energy", "hidden"),
+        "elsewhere, alone",
+    )
+    said = "`hidden` is the part of the time that lies in the operator before on the same device."
+    return f"## Operators\n\n{said}\n\n{markdown_table(head, rows)}"
 
 
 def _elsewhere(op: Json) -> list[str]:
@@ -175,7 +177,7 @@ def _refusals(report: Json) -> str:
     if not counts:
         return ""
     rows = [(str(n), code_span(code), markdown(rule)) for code, rule, n in counts]
-    return f"## Why operators run on the host\n\n{_table(('operators', 'reason', 'rule'), rows)}"
+    return f"## Why operators run on the host\n\n{markdown_table(('operators', 'reason', 'rule'), rows)}"
 
 
 def _capacity(report: Json) -> str:
@@ -190,7 +192,9 @@ def _capacity(report: Json) -> str:
         for entry in report["capacity"]
         for unit in entry["units"]
     ]
-    return f"## Resident weights\n\n{_table(('unit', 'used', 'of', 'share', 'operators'), rows)}" if rows else ""
+    return (
+        f"## Resident weights\n\n{markdown_table(('unit', 'used', 'of', 'share', 'operators'), rows)}" if rows else ""
+    )
 
 
 def _passes(report: Json) -> str:
@@ -200,11 +204,13 @@ def _passes(report: Json) -> str:
     ]
     if not rows:
         return ""
-    text = f"## Passes\n\n{_table(('pass', 'rewrites', 'nodes before', 'after', 'user nodes dropped'), rows)}"
+    text = f"## Passes\n\n{markdown_table(('pass', 'rewrites', 'nodes before', 'after', 'user nodes dropped'), rows)}"
     skipped = [(p["name"], s["node"], s["why"]) for p in report["passes"] for s in p["skipped"]]
     if skipped:
         cells = [(name, code_span(node), markdown(why)) for name, node, why in skipped]
-        text += f"\n\nPlaces that looked like a match and were left:\n\n{_table(('pass', 'node', 'why'), cells)}"
+        text += (
+            f"\n\nPlaces that looked like a match and were left:\n\n{markdown_table(('pass', 'node', 'why'), cells)}"
+        )
     return text
 
 
@@ -213,12 +219,14 @@ def _diagnostics(report: Json) -> str:
         (markdown(d["code"]), d["severity"], markdown(d["what"]), _names(d["where"]), markdown(d["hint"]))
         for d in report["diagnostics"]
     ]
-    return f"## Warnings and notes\n\n{_table(('code', '', 'what', 'where', 'what to do'), rows)}" if rows else ""
+    return (
+        f"## Warnings and notes\n\n{markdown_table(('code', '', 'what', 'where', 'what to do'), rows)}" if rows else ""
+    )
 
 
 def _basis(report: Json) -> str:
     total = report["totals"]["latency_ps"]["nominal"]
     rows = [(b["mark"], str(b["steps"]), share(b["latency_ps"], total)) for b in report["basis"]]
     said = "\n".join(f"- {markdown(a)}" for a in report["assumptions"])
-    marks = _table(("mark", "steps that use it", "share of the latency"), rows)
+    marks = markdown_table(("mark", "steps that use it", "share of the latency"), rows)
     return f"## What the numbers rest on\n\nA step may rest on several marks.\n\n{marks}\n\n{said}"

@@ -8,7 +8,7 @@ from typing import Any
 from h4hc.assignment import Assignment, Placement
 from h4hc.classify import OpClass, to_json
 from h4hc.cost import MODEL_INPUT, MODEL_OUTPUT, CostTable
-from h4hc.costtypes import Cost, Interval, Mode
+from h4hc.costtypes import ZERO, Cost, Interval, Mode
 from h4hc.reporting.alternatives import Alternative, WhatIf
 from h4hc.schedule import Schedule
 from h4hc.system import HOST
@@ -30,14 +30,16 @@ def op_rows(
     placement_of = {p.op: p for p in assignment.placements}
     what_if = WhatIf(table, assignment, allowed)
     class_rows = to_json(classes)
-    rows = []
+    rows, device = [], ""
     for op, op_class in zip(workload.ops, class_rows, strict=True):
         placement = placement_of[op.id]
+        before, device = device, placement.mode.device
         rows.append(
             {
                 **_facts(op, workload),
                 **_place(placement, part_of[op.id]),
                 "cost": _cost(table.row[op.id].cost(placement.mode)),
+                "hidden": _hidden(table, op.id, device) if device == before else NOTHING_HIDDEN,
                 "alternatives": [_alternative(a) for a in what_if.others(op.id)],
                 "rejections": op_class.pop("refusals"),
                 "class": {k: op_class[k] for k in ("moved_bytes", "macs_per_byte", "devices")},
@@ -85,6 +87,9 @@ def interval(value: Interval) -> dict[str, int]:
     return {"low": value.low, "nominal": value.nominal, "high": value.high}
 
 
+NOTHING_HIDDEN = {"latency_ps": interval(ZERO), "energy_pj": interval(ZERO)}
+
+
 def _cost(cost: Cost) -> dict[str, Any]:
     return {
         "latency_ps": interval(cost.latency),
@@ -108,6 +113,14 @@ def _cost(cost: Cost) -> dict[str, Any]:
     }
 
 
+def _hidden(table: CostTable, op: str, device: str) -> dict[str, Any]:
+    """What of an operator's cost lies in the time of the one before it on the same device."""
+    follow_up = table.follow_up.get((op, device))
+    if follow_up is None:
+        return NOTHING_HIDDEN
+    return {"latency_ps": interval(follow_up.latency), "energy_pj": interval(follow_up.energy)}
+
+
 def _alternative(a: Alternative) -> dict[str, Any]:
     return {
         "device": a.cost.mode.device,
@@ -117,6 +130,7 @@ def _alternative(a: Alternative) -> dict[str, Any]:
         "bound": str(a.cost.bound),
         "delta_latency_ps": a.delta_latency_ps,
         "delta_energy_pj": a.delta_energy_pj,
+        "delta_value": a.delta_value,
         "misfit": a.misfit,
         "ruled_out": a.ruled_out,
     }

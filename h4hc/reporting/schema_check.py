@@ -62,17 +62,21 @@ def _check(value: Any, schema: dict[str, Any], root: dict[str, Any], path: str, 
             for index, item in enumerate(value):
                 _check(item, rule, root, f"{path}/{index}", faults)
         elif keyword == "properties":
-            for key in rule:
-                if key in value:
-                    _check(value[key], rule[key], root, f"{path}/{key}", faults)
+            for key in _keys(value, rule):
+                _check(value[key], rule[key], root, f"{path}/{key}", faults)
         elif keyword == "required":
-            for key in rule:
+            for key in rule if isinstance(value, dict) else ():
                 _need(key in value, f"{path or '/'}: lacks {key!r}", faults)
         elif keyword == "additionalProperties" and rule is False:
-            for key in value:
+            for key in value if isinstance(value, dict) else ():
                 _need(key in schema["properties"], f"{path or '/'}: has {key!r}, which the schema does not", faults)
         else:
             raise NotImplementedError(f"schema keyword {keyword!r}")
+
+
+def _keys(value: Any, described: dict[str, Any]) -> list[str]:
+    """Described keys that are there; a null where an object or null may be has none."""
+    return [key for key in described if key in value] if isinstance(value, dict) else []
 
 
 def _has_type(value: Any, wanted: str | list[str]) -> bool:

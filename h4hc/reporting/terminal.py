@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from h4hc.reporting.trust_text import robust_line, stability_lines, value_text
 from h4hc.text import clip, plural, shorten, table
 from h4hc.units import format_bytes, format_energy, format_time
 
@@ -16,6 +17,8 @@ REASONS = 4
 MAX_DEVICES = 3  # each on a line of its own; the rest are summed
 MAX_MOVES = 6  # as many kinds as there are
 MAX_STORES = 1  # devices that keep weights
+MAX_TRUST = 7  # lines about robustness and stability, where they were asked for; they take the place of
+FEWER_SLOWEST = 3  # some of the slowest operators and all the reasons
 
 Json = dict[str, Any]
 
@@ -23,15 +26,17 @@ Json = dict[str, Any]
 def render_terminal(report: Json, width: int = 100) -> str:
     """At most 40 lines of at most `width` columns (60 at least), plain text, one trailing line break."""
     width = max(width, MIN_WIDTH)
+    trust = _trust(report, width)
     lines = [
         *_head(report, width),
         "",
         *_ledger(report, width),
         "",
         *_verdict(report, width),
+        *trust,
         "",
-        *_slowest(report, width),
-        *_off_accelerator(report, width),
+        *_slowest(report, width, FEWER_SLOWEST if trust else SLOWEST),
+        *([] if trust else _off_accelerator(report, width)),
         *_remarks(report, width),
     ]
     assert len(lines) <= MAX_LINES, len(lines)
@@ -72,20 +77,20 @@ def share(part: float, whole: float) -> str:
 def solver_line(report: Json) -> str:
     """What was proved, in the words of the solver's status, with the bound and the gap."""
     s = report["solver"]
-    forms = {"latency": format_time, "energy": format_energy}
-    bound = forms[s["objective"]](s["bound"]) if s["objective"] in forms else f"{s['bound']:.4g} ps x pJ"
-    return f"{s['status']} for {s['objective']}, gap {100 * s['gap']:.2g} %, bound {bound}; {s['name']}"
+    goal = f"the worst case of {s['objective']}" if s["case"] == "worst" else s["objective"]
+    bound = value_text(s["bound"], s["objective"])
+    return f"{s['status']} for {goal}, gap {100 * s['gap']:.2g} %, bound {bound}; {s['name']}"
 
 
 def device_totals(report: Json) -> dict[str, Json]:
-    """Operators, MACs, latency and energy of each device's own operators, in order of name."""
+    """Operators, MACs, latency and energy of each device's own operators, without what hides, in order of name."""
     totals = {d["name"]: {"ops": 0, "macs": 0, "latency_ps": 0, "energy_pj": 0} for d in report["target"]["devices"]}
     for op in report["ops"]:
-        row = totals[op["device"]]
-        row["ops"] += 1
-        row["macs"] += op["macs"]
-        row["latency_ps"] += op["cost"]["latency_ps"]["nominal"]
-        row["energy_pj"] += op["cost"]["energy_pj"]["nominal"]
+        totals[op["device"]]["macs"] += op["macs"]
+    for row in report["ledger"]:
+        if row["kind"] == "op":
+            sums = {"ops": row["steps"], "latency_ps": row["latency_ps"]["nominal"]}
+            totals[row["device"]].update(sums, energy_pj=row["energy_pj"]["nominal"])
     return totals
 
 
@@ -189,7 +194,8 @@ def _baselines(report: Json) -> list[str]:
         else:
             ratio = f"{b['value_ratio']:.4g} x {report['solver']['objective']}" if b["value_ratio"] is not None else ""
             out.append(
-                f"{b['name']:<10} {format_time(b['latency_ps']):>10}  {format_energy(b['energy_pj']):>10}  {ratio}"
+                f"{b['name']:<10} {format_time(b['latency_ps']['nominal']):>10}  "
+                f"{format_energy(b['energy_pj']['nominal']):>10}  {ratio}"
             )
     return out
 
@@ -211,8 +217,14 @@ def _capacity(report: Json, width: int) -> list[str]:
     return lines
 
 
-def _slowest(report: Json, width: int) -> list[str]:
-    ops = sorted(report["ops"], key=lambda op: -op["cost"]["latency_ps"]["nominal"])[:SLOWEST]
+def _trust(report: Json, width: int) -> list[str]:
+    lines = [_line("robust", text, width) for text in [robust_line(report)] if text]
+    stable = stability_lines(report, MAX_TRUST - len(lines))
+    return lines + [_line("" if i else "stable", text, width) for i, text in enumerate(stable)]
+
+
+def _slowest(report: Json, width: int, most: int) -> list[str]:
+    ops = sorted(report["ops"], key=lambda op: -op["cost"]["latency_ps"]["nominal"])[:most]
     total = report["totals"]["latency_ps"]["nominal"]
     rows = [
         (
