@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from h4hc import __version__
-from h4hc.calibration import FORMAT, METHOD, Calibration, CalibrationRow, Pair, Source, fit, read_file
+from h4hc.calibration import FORMAT, METHOD, Calibration, CalibrationRow, Pair, Source, fit, fit_problems, read_file
 from h4hc.cost import device_rejection
 from h4hc.costtypes import DeviceModel, Mode
 from h4hc.errors import UserError
 from h4hc.layer_table import LayerRow
-from h4hc.npu_cost import VENDOR, applying, vendor_costs
-from h4hc.sourced_devices import clock
+from h4hc.npu_cost import CHECK_UNITS, VENDOR, agreeing, applying, facts, timed, vendor_costs
 from h4hc.system import System
 
 
@@ -29,12 +28,14 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Wish:
-    """What to fit. reference: vela or a CSV. layers: for the vendor's tool; None draws `samples` of each kind."""
+    """What to fit. reference: vela or a CSV. layers: for the vendor's tool, those of the device's configuration count;
+    None draws `samples` of each kind. layers_name: where they are from."""
 
     reference: str
     layers: tuple[LayerRow, ...] | None
     samples: int
     seed: int
+    layers_name: str = "--layers"
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,17 @@ def calibrate(system: System, device: DeviceModel, wish: Wish) -> tuple[Calibrat
         target=system.name,
         target_sha256=system.sha256,
         device=device.name,
+        facts=facts(device),
         seed=wish.seed if drawn else None,
         samples=wish.samples if drawn else None,
-        latency=fit(Pair(r.kind, r.model_ps, r.reference_ps) for r in rows),
+        latency=fit(Pair(r.kind, r.model_ps, r.reference_ps) for r in rows if r.model_ps),
         energy=fit(energies),
         rows=tuple(rows),
     )
+    problems = fit_problems(calibration.latency, "latency", wish.reference, CHECK_UNITS)
+    problems += fit_problems(calibration.energy, "energy", wish.reference, CHECK_UNITS)
+    if problems:
+        raise UserError.of(tuple(problems))
     return calibration, tuple(refused)
 
 
@@ -90,7 +96,11 @@ def _vendor(device: DeviceModel, wish: Wish) -> tuple[str, Iterator[_Reference]]
     from h4hc.layer_sample import sample_layers
 
     answers = vendor_costs(device)
-    layers: Sequence[LayerRow] = sample_layers(wish.samples, wish.seed) if wish.layers is None else wish.layers
+    layers: Sequence[LayerRow]
+    if wish.layers is None:
+        layers = sample_layers(wish.samples, wish.seed)
+    else:
+        layers = agreeing(wish.layers, device, wish.layers_name)
 
     def ask() -> Iterator[_Reference]:
         for row in layers:
@@ -105,18 +115,12 @@ def _vendor(device: DeviceModel, wish: Wish) -> tuple[str, Iterator[_Reference]]
 
 
 def _table(device: DeviceModel, path: Path) -> tuple[str, Iterator[_Reference]]:
-    from h4hc.measured import read_measured
+    from h4hc.measured import parse_measured
 
-    digest = hashlib.sha256(read_file(path, "table of measurements")).hexdigest()
-    rows = applying(read_measured(path), device, path.name)
-
-    def tell() -> Iterator[_Reference]:
-        for one in rows:
-            op, workload = one.row.workload.ops[0], one.row.workload
-            hz = 0 if device_rejection(op, device, workload) else clock(device.cost(op, _mode(device), workload))
-            yield _Reference(one.row, one.latency_ps(hz) if hz else None, one.energy_pj)
-
-    return f"{path.name} {digest}", tell()
+    data = read_file(path, "table of measurements")
+    rows = timed(applying(parse_measured(data, path.name), device, path.name), device, path.name)
+    name = f"{path.name} {hashlib.sha256(data).hexdigest()}"
+    return name, (_Reference(r.measured.row, r.latency_ps, r.measured.energy_pj, r.refused) for r in rows)
 
 
 def _mode(device: DeviceModel) -> Mode:

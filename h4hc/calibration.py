@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,8 @@ class CalibrationRow:
 @dataclass(frozen=True)
 class Calibration:
     """A fitted model. reference: tool and version, or name and sha256 of the table; target, target_sha256, device: of
-    the system it was fitted on; seed, samples: of the layers that were made up (None where they were given)."""
+    the system it was fitted on; facts: of the device, it fits no device of others; seed, samples: of the layers that
+    were made up (None where they were given)."""
 
     format: Literal["h4hc-calibration-1"]
     h4hc: str
@@ -85,6 +87,7 @@ class Calibration:
     target: str
     target_sha256: str
     device: str
+    facts: tuple[tuple[str, str], ...]
     seed: int | None
     samples: int | None
     latency: tuple[KindFit, ...]
@@ -165,7 +168,7 @@ def parse_calibration(data: bytes, name: str) -> Calibration:
                 for e in error.errors(include_url=False)
             )
         ) from None
-    problems = [p for which in ("latency", "energy") for p in _fit_problems(getattr(found, which), which, name)]
+    problems = [p for which in ("latency", "energy") for p in fit_problems(getattr(found, which), which, name)]
     if problems:
         raise UserError.of(tuple(problems))
     return found
@@ -178,7 +181,8 @@ def _path(location: tuple[int | str, ...]) -> str:
     return ".".join(map(str, location)) or "(whole file)"
 
 
-def _fit_problems(fits: tuple[KindFit, ...], which: str, name: str) -> list[Problem]:
+def fit_problems(fits: tuple[KindFit, ...], which: str, name: str, hint: str = _AGAIN) -> list[Problem]:
+    """Fits that no calibration may hold: unknown kinds, kinds twice, ratios out of range."""
     kinds = {str(kind) for kind in OpKind}
     problems = []
     for i, one in enumerate(fits):
@@ -186,18 +190,22 @@ def _fit_problems(fits: tuple[KindFit, ...], which: str, name: str) -> list[Prob
         if one.kind not in kinds:
             problems.append(Problem(f"there is no kind {one.kind!r}", where, f"known: {', '.join(sorted(kinds))}"))
         if [f.kind for f in fits].count(one.kind) > 1:
-            problems.append(Problem(f"kind {one.kind!r} is fitted twice", where, hint=_AGAIN))
+            problems.append(Problem(f"kind {one.kind!r} is fitted twice", where, hint=hint))
         in_order = 1 / MOST_RATIO <= one.low <= 1 <= one.high <= MOST_RATIO
         if not in_order or not 1 / MOST_RATIO <= one.ratio <= MOST_RATIO:
             seen = f"ratio {one.ratio:g}, low {one.low:g}, high {one.high:g}"
-            problems.append(Problem("the fit is out of range", where, f"{seen}; need 0 < low <= 1 <= high", _AGAIN))
+            need = f"need low <= 1 <= high, all from {1 / MOST_RATIO:g} to {MOST_RATIO:g}"
+            problems.append(Problem(f"the fit of {one.kind} is out of range", where, f"{seen}; {need}", hint))
     return problems
 
 
 def read_file(path: Path, what: str) -> bytes:
-    """Bytes of a file named on the command line. Raises UserError."""
+    """Bytes of a regular file named on the command line. Raises UserError."""
     try:
-        if path.stat().st_size > MOST_BYTES:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # to read a pipe would wait for a writer
+            raise UserError(f"the {what} is not a regular file", (str(path),), hint="give a file")
+        if found.st_size > MOST_BYTES:
             raise UserError(f"the {what} is too large", (str(path),), f"at most {MOST_BYTES} bytes")
         return path.read_bytes()
     except OSError as error:

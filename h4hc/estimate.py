@@ -79,37 +79,45 @@ class LayerCost:
 def cost_layers(
     rows: Sequence[LayerRow], target: str, sets: tuple[str, ...], device: str | None
 ) -> tuple[LayerCost, ...]:
-    """Cost of every row: on the NPU its names choose (that of `target` where it names none), or on `device` of target.
+    """Cost of every row on the NPU its names choose, that of `target` where it names none; or on `device` of `target`.
 
-    Of several modes of a device the fastest counts. Raises UserError for a device the target has not, and with the
-    lines for names that are not known; what `load_system` raises for `target`.
+    A `device` that is an NPU stands for rows without names only: the others have an NPU of their own either way. Of
+    several modes of a device the fastest counts. Raises UserError for a device the target has not, and with the lines
+    for names that are not known; what `load_system` raises for `target`, also where every row names another.
     """
     from h4hc.target_file import load_system
 
-    if device is not None or not any(_config(row).text for row in rows):
+    own = load_system(target)  # without `sets`, which may be meant for the NPUs of the rows
+    kind = NPU_FAMILY if device is None else _device(own, device).family
+    if kind != NPU_FAMILY or not any(row.named for row in rows):
         system = load_system(target, sets)
         chosen = npu(system) if device is None else _device(system, device)
         return tuple(_layer_cost(row, system, chosen) for row in rows)
-    systems = _systems(rows, target, sets)
+    systems = _systems(rows, target, sets, device)
     used = [systems[_config(row)] for row in rows]
-    return tuple(_layer_cost(row, system, npu(system)) for row, system in zip(rows, used, strict=True))
+    return tuple(_layer_cost(row, system, chosen) for row, (system, chosen) in zip(rows, used, strict=True))
 
 
 def _config(row: LayerRow) -> Config:
     return Config(row.accel, row.sysconf, row.memmode)
 
 
-def _systems(rows: Sequence[LayerRow], target: str, sets: tuple[str, ...]) -> dict[Config, System]:
-    """One system for each configuration that the rows name; all that cannot be had are told at once."""
+def _systems(
+    rows: Sequence[LayerRow], target: str, sets: tuple[str, ...], device: str | None
+) -> dict[Config, tuple[System, DeviceModel]]:
+    """System and NPU of each configuration that the rows name; all that cannot be had are told at once.
+
+    device: the NPU of rows without names; None: the only one of the target.
+    """
     lines: dict[Config, list[int]] = {}
     for row in rows:
         lines.setdefault(_config(row), []).append(row.line)
-    systems: dict[Config, System] = {}
+    systems: dict[Config, tuple[System, DeviceModel]] = {}
     problems: list[Problem] = []
     for config, at in lines.items():
         try:
-            systems[config] = configured(config, target, sets)
-            npu(systems[config])
+            system = configured(config, target, sets)
+            systems[config] = system, npu(system) if config.text or device is None else _device(system, device)
         except H4hcError as error:
             where = f"line {at[0]}" + (f" and {len(at) - 1} more" if len(at) > 1 else "")
             problems += [Problem(p.what, (where, *p.where), p.why, p.hint) for p in error.problems]
@@ -131,7 +139,7 @@ def _layer_cost(row: LayerRow, system: System, device: DeviceModel) -> LayerCost
     costs = [c for c in answers.costs if c.mode.device == device.name]
     refused = next((r for r in answers.rejections if r.mode.device == device.name), None)
     best = min(costs, key=lambda c: (c.latency.nominal, c.energy.nominal, c.mode.units), default=None)
-    comparable = not row.accel or device.family == NPU_FAMILY
+    comparable = not row.named or device.family == NPU_FAMILY
     return LayerCost(row, system.name, device.name, best, None if best else refused, comparable)
 
 

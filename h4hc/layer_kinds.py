@@ -5,7 +5,7 @@ Values are int8, batch is 1. Images lie channels-last, token matrices row-major;
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -26,7 +26,6 @@ from h4hc.workload import (
 )
 
 ROW = Layout.ROW_MAJOR
-WINDOWED = frozenset({"conv", "dw", "dwconv", "grouped_conv", "avgpool", "maxpool"})
 
 
 @dataclass(frozen=True)
@@ -170,8 +169,11 @@ def _grouped(s: LayerShape) -> Workload:
 
 
 def _depthwise(s: LayerShape) -> Workload:
+    """cout / cin filters a channel; cout 1, an empty cell, is one filter a channel."""
     kind, size, kernel = OpKind.DEPTHWISE, (s.h, s.w), (s.kh, s.kw)
-    return conv_workload(s.cin, s.cin, size, kernel, s.stride, s.cin, s.dil, same=s.same, kind=kind)
+    return conv_workload(
+        s.cin, s.cout if s.cout > 1 else s.cin, size, kernel, s.stride, s.cin, s.dil, same=s.same, kind=kind
+    )
 
 
 def _pool(function: str) -> Callable[[LayerShape], Workload]:
@@ -246,3 +248,24 @@ KINDS: dict[str, Callable[[LayerShape], Workload]] = {
     "maxpool": _pool("max"),
     "transpose": _transpose,
 }
+
+_WINDOW = frozenset({"kh", "kw", "stride", "pad"})
+_CONV = _WINDOW | {"cout", "dil"}
+DEPTHWISE = frozenset({"dw", "dwconv"})
+WINDOWED = DEPTHWISE | {"conv", "grouped_conv", "avgpool", "maxpool"}
+USES: dict[str, frozenset[str]] = {  # kind -> columns that say something about it, beside h, w and cin
+    **dict.fromkeys(("conv", "dw", "dwconv"), _CONV),
+    "grouped_conv": _CONV | {"groups"},
+    **dict.fromkeys(("avgpool", "maxpool"), _WINDOW),
+    **dict.fromkeys(("fc", "bmm", "batch_matmul"), frozenset({"cout"})),
+    "mean": frozenset({"axes"}),
+}
+
+
+def unused(kind: str, cells: Mapping[str, str]) -> tuple[str, ...]:
+    """Columns that say something which the kind does not have: not empty, nor 1 (sizes), SAME (pad) or cin (cout)."""
+    plain = {"cout": cells["cin"], "pad": "SAME", "axes": ""} | dict.fromkeys(
+        ("kh", "kw", "stride", "dil", "groups"), "1"
+    )
+    others = (c for c in plain if c not in USES.get(kind, frozenset()))
+    return tuple(c for c in others if cells.get(c, "").lstrip("0") not in ("", plain[c].lstrip("0")))

@@ -3,19 +3,21 @@
 The format is that of studies of single layers with the NPU vendor's compiler: columns layer, kind, h, w, cin, cout, kh,
 kw, stride, dil, pad, accel, sysconf, memmode. The first six must be there, the others may be missing, and columns of
 other names are kept as they are. An empty cell counts as 1 (sizes), SAME (pad) or not given (the rest). `axes` = hw or
-c says what a mean runs over. Lines that begin with # are comments.
+c says what a mean runs over. A column that the kind of a row does not use is empty there or says nothing: 1 (sizes),
+SAME (pad), cin (cout). Lines that begin with # are comments.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from h4hc.errors import Problem, UserError
-from h4hc.layer_kinds import KINDS, WINDOWED, LayerShape
+from h4hc.layer_kinds import DEPTHWISE, KINDS, WINDOWED, LayerShape, unused
 from h4hc.workload import Workload
 
 NEEDED = ("layer", "kind", "h", "w", "cin", "cout")
@@ -52,6 +54,11 @@ class LayerRow:
     sysconf: str = ""
     memmode: str = ""
 
+    @property
+    def named(self) -> bool:
+        """Whether the row names an NPU configuration."""
+        return bool(self.accel or self.sysconf or self.memmode)
+
     def reference(self, lane: str) -> float | None:
         """Cycles that the table gives for `total`, `npu`, `sram`, `flash` ...; None where it gives none."""
         cells = dict(self.cells)
@@ -72,20 +79,24 @@ class LayerTable:
 
 def read_layers(path: Path) -> LayerTable:
     """Read a CSV of layers. Raises UserError with every problem of the file, each with its line."""
-    text = _text(path)
-    records = list(_records(text, path.name))
+    return parse_layers(_bytes(path), path.name)
+
+
+def parse_layers(data: bytes, name: str) -> LayerTable:
+    """The layers of a CSV called `name`. Raises UserError with every problem, each with its line."""
+    records = list(_records(_text(data, name), name))
     if not records:
-        raise UserError("the table is empty", (path.name,), hint=f"its first line names {', '.join(NEEDED)}, ...")
+        raise UserError("the table is empty", (name,), hint=f"its first line names {', '.join(NEEDED)}, ...")
     line, head = records[0]
     columns = tuple(name.strip() for name in head)
-    problems = _head_problems(columns, f"{path.name}:{line}")
+    problems = _head_problems(columns, f"{name}:{line}")
     if len(records) < 2:
-        problems.append(Problem("the table has no layers", (path.name,)))
+        problems.append(Problem("the table has no layers", (name,)))
     if problems:
         raise UserError.of(tuple(problems))
     rows: list[LayerRow] = []
     for line, cells in records[1:]:
-        row = _row(line, columns, cells, f"{path.name}:{line}")
+        row = _row(line, columns, cells, f"{name}:{line}")
         if isinstance(row, LayerRow):
             rows.append(row)
         else:
@@ -95,15 +106,23 @@ def read_layers(path: Path) -> LayerTable:
     return LayerTable(columns, tuple(rows))
 
 
-def _text(path: Path) -> str:
+def _bytes(path: Path) -> bytes:
     try:
-        if path.stat().st_size > MOST_BYTES:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # to read a pipe would wait for a writer
+            raise UserError("the table is not a regular file", (str(path),))
+        if found.st_size > MOST_BYTES:
             raise UserError("the table is too large", (str(path),), f"at most {MOST_BYTES} bytes")
-        return path.read_text(encoding="utf-8-sig")
+        return path.read_bytes()
     except OSError as error:
         raise UserError("cannot read the table", (str(path),), str(error.strerror)) from error
+
+
+def _text(data: bytes, name: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError("the table is not UTF-8 text", (str(path),), f"byte {error.start}") from error
+        raise UserError("the table is not UTF-8 text", (name,), f"byte {error.start}") from error
 
 
 def _records(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
@@ -149,6 +168,7 @@ def _row(line: int, columns: tuple[str, ...], cells: list[str], where: str) -> L
         problems.append(Problem(f"pad {named['pad']!r} is neither SAME nor VALID", (where,)))
     if named.get("axes", "") not in MEANS:
         problems.append(Problem(f"axes {named['axes']!r} is neither hw nor c", (where,)))
+    problems += [_unused_problem(named, c, where) for c in unused(named["kind"], named)] if kind else []
     if problems or kind is None:
         return problems
     shape = _shape(named)
@@ -157,6 +177,8 @@ def _row(line: int, columns: tuple[str, ...], cells: list[str], where: str) -> L
         return [Problem("the window is larger than the image", (where,), seen, "pad SAME, or a larger image")]
     if shape.cin % shape.groups or shape.cout % shape.groups:
         return [Problem(f"{shape.groups} groups do not divide {shape.cin} and {shape.cout} channels", (where,))]
+    if named["kind"] in DEPTHWISE and named["cout"] and shape.cout % shape.cin:
+        return [Problem(f"{shape.cout} outputs of a depthwise layer are no multiple of {shape.cin} channels", (where,))]
     config = {c: named.get(c, "") for c in ("accel", "sysconf", "memmode")}
     workload = kind(shape)
     if max(t.elements for t in workload.tensors) > MOST_ELEMENTS or workload.ops[0].macs > MOST_MACS:
@@ -171,6 +193,12 @@ def _size_problem(column: str, text: str, where: str) -> list[Problem]:
         return []
     why = f"a whole number from 1 to {MOST_SIZE}"
     return [Problem(f"{column} is {text[:40]!r}", (where,), why)]
+
+
+def _unused_problem(cells: dict[str, str], column: str, where: str) -> Problem:
+    hint = {"cout": "leave it empty, or cin", "pad": "leave it empty", "axes": "leave it empty"}
+    do = "kind grouped_conv" if (cells["kind"], column) == ("conv", "groups") else hint.get(column, "1, or empty")
+    return Problem(f"{cells['kind']} has no {column}", (where,), f"it is {cells[column][:40]!r}", do)
 
 
 def _reference_problem(column: str, text: str, where: str) -> list[Problem]:

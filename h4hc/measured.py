@@ -1,18 +1,19 @@
 """Tables of measured layers: a layer table (`h4hc.layer_table`) with what each layer took on silicon.
 
 One column says the time: cycles (or total_cycles), time_ns, time_us or time_ms; energy_pj, energy_nj or energy_uj may
-stand beside it, and `activation` where one is fused into the layer. Every row has a time; an energy may be missing.
+stand beside it, and `activation` where one is fused into the layer (upper and lower case are the same). Every row has a
+time; an energy may be missing.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from h4hc.errors import Problem, UserError
-from h4hc.layer_table import LayerRow, LayerTable, read_layers
+from h4hc.layer_table import LayerRow, LayerTable, parse_layers
 from h4hc.workload import (
     ConvParams,
     ElementwiseParams,
@@ -79,18 +80,18 @@ def _memory_shape(tensor: Tensor) -> tuple[int, ...]:
     return tuple(d for d in shape if d != 1)
 
 
-def read_measured(path: Path) -> tuple[Measured, ...]:
-    """Read a table of measurements. Raises UserError with every problem of the file, each with its line."""
-    table = read_layers(path)
-    problems = _column_problems(table, path.name)
+def parse_measured(data: bytes, name: str) -> tuple[Measured, ...]:
+    """The table of measurements in `data`, a file called `name`. Raises UserError with every problem and its line."""
+    table = parse_layers(data, name)
+    problems = _column_problems(table, name)
     if problems:
         raise UserError.of(tuple(problems))
     rows: list[Measured] = []
     for row in table.rows:
-        found, faults = _measured(row, table, f"{path.name}:{row.line}")
+        found, faults = _measured(row, table, f"{name}:{row.line}")
         rows += found
         problems += faults
-    problems += contradictions(rows, path.name)
+    problems += contradictions(rows, name)
     if problems:
         raise UserError.of(tuple(problems))
     return tuple(rows)
@@ -123,9 +124,14 @@ def _measured(row: LayerRow, table: LayerTable, where: str) -> tuple[list[Measur
     if spent is None and not problems:
         problems.append(Problem(f"{time} is empty", (where,), hint="fill it, or take the row out"))
     used = _number(cells[energy], energy, PJ[energy], where, problems) if energy else None
-    if problems or spent is None:
+    given = cells.get("activation", "")
+    activation = activations().get(given.lower()) if given else ""
+    if activation is None:
+        why = f"known: {', '.join(sorted(activations()))}"
+        problems.append(Problem(f"activation {given[:40]!r} is not known", (where,), why, "leave it empty for none"))
+    if problems or spent is None or activation is None:
         return [], problems
-    row = _with_activation(row, cells.get("activation", ""))
+    row = _with_activation(row, activation)
     return [Measured(row, spent if time in CYCLES else None, spent if time in PS else None, used)], []
 
 
@@ -142,6 +148,15 @@ def _number(text: str, column: str, unit: float, where: str, problems: list[Prob
     limits = f"a number from {LEAST / unit:g} to {MOST / unit:g}"
     problems.append(Problem(f"{column} is {text[:40]!r}", (where,), limits))
     return None
+
+
+@functools.cache
+def activations() -> dict[str, str]:
+    """Spelling in lower case -> name of a function that a layer may end in."""
+    from h4hc.lowering.elementwise import ACTIVATIONS
+
+    functions = {*ACTIVATIONS.values(), *CLAMPS, "gelu_tanh", "prelu"}
+    return {name: name for name in functions} | {onnx.lower(): name for onnx, name in ACTIVATIONS.items()}
 
 
 def _with_activation(row: LayerRow, activation: str) -> LayerRow:

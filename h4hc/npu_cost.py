@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from h4hc import registry
-from h4hc.calibration import KindFit, Pair, fit, parse_calibration, read_file
+from h4hc.calibration import KindFit, Pair, fit, fit_problems, parse_calibration, read_file
 from h4hc.cost import device_rejection
 from h4hc.costtypes import DeviceModel
 from h4hc.diagnostics import Diagnostic
 from h4hc.errors import H4hcError, Problem, UserError
-from h4hc.sourced_devices import ScaledDevice, Scaling, TableDevice, VendorCosts, VendorDevice, clock
+from h4hc.layer_table import LayerRow
+from h4hc.sourced_devices import ScaledDevice, Scaling, TableDevice, VendorCosts, VendorDevice
 from h4hc.vendor_names import NPU_FAMILY, Config, configured, npu
 from h4hc.workload import Workload
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 MODEL, VENDOR = "model", "vela"
 OPTION = "npu-cost"
+CHECK_UNITS = "check the units and figures of these rows"
+SHOWN_ROWS = 5
 SHOWN_SHA = 16  # hex digits for people; the identity has all
 # columns of a table -> what they say in the summary of a device
 FACTS = {"accel": ("product", "macs"), "sysconf": ("clock_hz",), "memmode": ("memory_mode",)}
@@ -69,7 +72,7 @@ def with_source(devices: tuple[DeviceModel, ...], choice: str) -> Sourced:
         data = read_file(path, f"--{OPTION} file")
         digest = hashlib.sha256(data).hexdigest()
         identity, shown = f"{path.suffix.lower()} {digest}", f"{path.name} sha256 {digest[:SHOWN_SHA]}"
-        wrapped = {d.name: make(d, path, data) for d in npus}
+        wrapped = {d.name: make(d, path.name, data) for d in npus}
     return Sourced(tuple(wrapped.get(d.name, d) for d in devices), identity, shown)
 
 
@@ -88,29 +91,69 @@ def remarks(devices: Iterable[DeviceModel], workload: Workload) -> tuple[Diagnos
     return tuple(d for device in devices if isinstance(device, ScaledDevice) for d in device.remarks(workload))
 
 
-def _calibrated(device: DeviceModel, path: Path, data: bytes) -> DeviceModel:
-    found = parse_calibration(data, path.name)
+def facts(device: DeviceModel) -> tuple[tuple[str, str], ...]:
+    """What a calibration of the device depends on: its family, and product, MACs, clock and memory mode of an NPU."""
+    told = dict(device.summary())
+    names = [name for found in FACTS.values() for name in found if name in told]
+    return (("family", device.family), *((name, told[name]) for name in names))
+
+
+def _calibrated(device: DeviceModel, name: str, data: bytes) -> DeviceModel:
+    found = parse_calibration(data, name)
+    fitted, mine = dict(found.facts), dict(facts(device))
+    problems = [
+        Problem(
+            f"the calibration is for another device than {device.name}",
+            (name, f"facts.{fact}"),
+            f"fitted with {fact} {fitted.get(fact, 'unknown')}, used with {mine.get(fact, 'unknown')}",
+            f"fit one for this device: h4hc targets calibrate {device.name}",
+        )
+        for fact in sorted({*fitted, *mine})
+        if fitted.get(fact) != mine.get(fact)
+    ]
+    if problems:
+        raise UserError.of(tuple(problems))
     return ScaledDevice(device, Scaling(found.latency_of, found.energy_of, found.source == "measured"))
 
 
-def _from_table(device: DeviceModel, path: Path, data: bytes) -> DeviceModel:
-    from h4hc.measured import read_measured
+def _from_table(device: DeviceModel, name: str, data: bytes) -> DeviceModel:
+    from h4hc.measured import parse_measured
 
-    rows = applying(read_measured(path), device, path.name)
-    latency, energy = fits(rows, device)
+    rows = timed(applying(parse_measured(data, name), device, name), device, name)
+    runs = tuple(row for row in rows if not row.refused)
+    refused = tuple(f"{name}:{row.measured.row.line} {row.refused}" for row in rows if row.refused)
+    if not runs:
+        raise UserError(f"{device.name} runs no layer of the table", (name,), "; ".join(refused[:SHOWN_ROWS]))
+    latency, energy = fits(runs, device)
+    problems = fit_problems(latency, "latency", name, CHECK_UNITS)
+    problems += fit_problems(energy, "energy", name, CHECK_UNITS)
+    if problems:
+        raise UserError.of(tuple(problems))
     scaling = Scaling({f.kind: f for f in latency}, {f.kind: f for f in energy}, measured=True)
-    return TableDevice(device, scaling, {row.key: row for row in rows})
+    return TableDevice(device, scaling, {row.measured.key: row.measured for row in runs}, refused)
 
 
 def applying(rows: Sequence[Measured], device: DeviceModel, name: str) -> tuple[Measured, ...]:
     """Rows that name no configuration, or that of the device.
 
-    Raises UserError for configurations that nobody knows, with their lines, when no row is left, and when the
-    rows left contradict each other.
+    Raises what `agreeing` does, and UserError when the rows left contradict each other.
     """
     from h4hc.measured import contradictions
 
-    mine = dict(device.summary())
+    lines = {row.line for row in agreeing([m.row for m in rows], device, name)}
+    kept = tuple(m for m in rows if m.row.line in lines)
+    problems = contradictions(kept, name, one_npu=True)
+    if problems:
+        raise UserError.of(tuple(problems))
+    return kept
+
+
+def agreeing(rows: Sequence[LayerRow], device: DeviceModel, name: str) -> tuple[LayerRow, ...]:
+    """Rows that name no configuration, or that of the device.
+
+    Raises UserError for configurations that nobody knows, and for any where the device is no NPU, with their lines;
+    and when no row is left.
+    """
     agrees: dict[Config, bool] = {}
     problems: list[Problem] = []
     for row in rows:
@@ -118,37 +161,77 @@ def applying(rows: Sequence[Measured], device: DeviceModel, name: str) -> tuple[
         if config in agrees:
             continue
         try:
-            named = dict(npu(configured(config, "npu", ())).summary()) if config.text else mine
+            agrees[config] = _agrees(config, device)
         except H4hcError as error:
-            problems += [replace(p, where=(f"{name}:{row.row.line}", *p.where)) for p in error.problems]
-            named = mine
-        facts = [fact for column, found in FACTS.items() if getattr(config, column) for fact in found]
-        agrees[config] = all(named[fact] == mine[fact] for fact in facts)
+            agrees[config] = False
+            problems += [replace(p, where=(f"{name}:{row.line}", *p.where)) for p in error.problems]
     if problems:
         raise UserError.of(tuple(problems))
     kept = tuple(row for row in rows if agrees[_config(row)])
     if not kept:
         seen = "; ".join(sorted(config.text for config in agrees))
         raise UserError(f"no row of the table is for {device.name}", (name,), f"its rows are for {seen}")
-    problems = contradictions(kept, name, one_npu=True)
-    if problems:
-        raise UserError.of(tuple(problems))
     return kept
 
 
-def _config(row: Measured) -> Config:
-    return Config(row.row.accel, row.row.sysconf, row.row.memmode)
+def _agrees(config: Config, device: DeviceModel) -> bool:
+    if not config.text:
+        return True
+    if device.family != NPU_FAMILY:
+        hint = f"leave {', '.join(FACTS)} empty for this device"
+        raise UserError(f"the row is for an NPU, {device.name} is none", (), f"it names {config.text}", hint)
+    named, mine = dict(npu(configured(config, "npu", ())).summary()), dict(device.summary())
+    return all(named[f] == mine[f] for column, found in FACTS.items() if getattr(config, column) for f in found)
 
 
-def fits(rows: Sequence[Measured], device: DeviceModel) -> tuple[tuple[KindFit, ...], tuple[KindFit, ...]]:
-    """Fits of latency and of energy, from the rows that the device runs."""
+def _config(row: LayerRow) -> Config:
+    return Config(row.accel, row.sysconf, row.memmode)
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A measured layer on a device. refused: why the device does not run it; then latency_ps is None."""
+
+    measured: Measured
+    latency_ps: float | None
+    refused: str = ""
+
+
+def timed(rows: Sequence[Measured], device: DeviceModel, name: str) -> tuple[Timed, ...]:
+    """The rows in ps. Raises UserError, with all lines, for cycles where the device has no clock and for times that
+    are too long."""
+    from h4hc.measured import MOST
+
+    found: list[Timed] = []
+    problems: list[Problem] = []
+    for one in rows:
+        op, workload, where = one.row.workload.ops[0], one.row.workload, (f"{name}:{one.row.line}",)
+        rejected = device_rejection(op, device, workload)
+        if rejected is not None:
+            found.append(Timed(one, None, f"{rejected.rule} ({rejected.value}) [{rejected.code}]"))
+            continue
+        hz = device.cost(op, device.modes()[0], workload).clock_hz
+        if one.time_ps is None and not hz:
+            what = f"{device.name} has no clock in which cycles could be counted"
+            problems.append(Problem(what, where, hint="give the times in time_ns, time_us or time_ms"))
+        elif one.latency_ps(hz) > MOST:
+            problems.append(Problem(f"{one.cycles:g} cycles are too long", where, f"{MOST:g} ps at most, at {hz} Hz"))
+        else:
+            found.append(Timed(one, one.latency_ps(hz)))
+    if problems:
+        raise UserError.of(tuple(problems))
+    return tuple(found)
+
+
+def fits(rows: Sequence[Timed], device: DeviceModel) -> tuple[tuple[KindFit, ...], tuple[KindFit, ...]]:
+    """Fits of latency and of energy, from rows that the device runs; none where the model's figure is zero."""
     latency, energy = [], []
     for row in rows:
-        op, workload = row.row.workload.ops[0], row.row.workload
-        if device_rejection(op, device, workload) is not None:
-            continue
+        workload = row.measured.row.workload
+        op = workload.ops[0]
         cost = device.cost(op, device.modes()[0], workload)
-        latency.append(Pair(op.kind, cost.latency.nominal, row.latency_ps(clock(cost))))
-        if row.energy_pj is not None and cost.energy.nominal:
-            energy.append(Pair(op.kind, cost.energy.nominal, row.energy_pj))
+        if row.latency_ps and cost.latency.nominal:
+            latency.append(Pair(op.kind, cost.latency.nominal, row.latency_ps))
+        if row.measured.energy_pj is not None and cost.energy.nominal:
+            energy.append(Pair(op.kind, cost.energy.nominal, row.measured.energy_pj))
     return fit(latency), fit(energy)

@@ -18,6 +18,7 @@ from h4hc.workload import Op, OpKind, Workload
 if TYPE_CHECKING:
     from h4hc.measured import Measured
 
+SHOWN = 5  # rows in a remark
 CALIBRATED, TABLE = "calibrated", "measured table"  # what a cost says it was made with
 
 
@@ -117,12 +118,13 @@ class TableDevice(ScaledDevice):
     """Measured figures for the operators of a table, the scaled model for the others."""
 
     table: Mapping[tuple[object, ...], Measured] = field(hash=False)
+    refused: tuple[str, ...]  # rows of the table that the device does not run: where, and why
 
     def cost(self, op: Op, mode: Mode, workload: Workload) -> Cost:
         """The table's, if the operator is in it."""
-        base = self.base.cost(op, mode, workload)
+        scaled = super().cost(op, mode, workload)
         row = self.find(op, workload)
-        return self.scaled(base, op.kind) if row is None else _as_measured(base, row)
+        return scaled if row is None else _as_measured(scaled, row)
 
     def find(self, op: Op, workload: Workload) -> Measured | None:
         """The row that measured this layer."""
@@ -143,7 +145,15 @@ class TableDevice(ScaledDevice):
             f"{len(others)} are not and take the scaled model"
         )
         found = Diagnostic("H4W131", "warning" if others else "note", what)
-        return (found, *super().remarks(replace(workload, ops=others)))
+        return (found, *self._lost(), *super().remarks(replace(workload, ops=others)))
+
+    def _lost(self) -> tuple[Diagnostic, ...]:
+        if not self.refused:
+            return ()
+        more = len(self.refused) - SHOWN
+        seen = "; ".join(self.refused[:SHOWN]) + (f"; and {more} more" if more > 0 else "")
+        what = f"{self.name}: {len(self.refused)} rows of the table are layers that it does not run: {seen}"
+        return (Diagnostic("H4W132", "warning", what, hint="no operator takes their figures: take the rows out"),)
 
 
 def clock(cost: Cost) -> int:
@@ -154,7 +164,7 @@ def clock(cost: Cost) -> int:
 
 
 def _as_measured(base: Cost, row: Measured) -> Cost:
-    """A measured time has no parts; the energy is measured too, or the model's, part by part."""
+    """A measured time has no parts; the energy is measured too, or that of the scaled model `base`, part by part."""
     latency = Interval.exact(max(1, round(row.latency_ps(clock(base)))))
     energy = ZERO if row.energy_pj is None else Interval.exact(round(row.energy_pj))
     kept = () if row.energy_pj is not None else tuple(replace(t, latency=ZERO) for t in base.terms if t.energy != ZERO)

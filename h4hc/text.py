@@ -36,6 +36,22 @@ def _escape(char: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+def spreadsheet_cell(text: str) -> str:
+    """A cell of a CSV that no spreadsheet takes for a formula: =, +, - or @ in front, save in a number, gets a '.
+
+    >>> spreadsheet_cell("=1+1"), spreadsheet_cell("-2.5e3")
+    ("'=1+1", '-2.5e3')
+    """
+    text = printable(text)
+    if text[:1] not in ("=", "+", "-", "@"):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
+
+
 def columns(text: str) -> int:
     """Columns of a terminal that printable text takes: two for a wide character, none for a combining mark."""
     if text.isascii():

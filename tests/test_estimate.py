@@ -19,6 +19,7 @@ from h4hc.errors import InfeasibleError, UserError
 from h4hc.estimate import cost_layers, cycles, errors_by_kind, estimate_network, lane_cycles
 from h4hc.layer_table import read_layers
 from h4hc.target_file import load_system
+from h4hc.text import spreadsheet_cell
 from h4hc.vendor_names import Config, configured, known
 from h4hc.zoo.build import build_model
 
@@ -147,6 +148,75 @@ def test_cost_command_writes_the_table_with_the_predictions(tmp_path: Path, cli:
     again = tmp_path / "again.csv"
     assert cli("targets", "cost", "npu", "--layers", out, "-o", again, "--set", *WEIGHTS)[0] == 0
     assert again.read_bytes() == out.read_bytes()  # its own columns are replaced, not repeated
+
+
+def test_the_npu_by_its_name_keeps_the_configurations_of_the_rows(cli: Run) -> None:
+    """--device npu: references of U55-128 are held against a U55-128, not against the U55-256 of the target."""
+    _, plain = cli("targets", "cost", "npu", "--layers", CSV, "--set", *WEIGHTS)
+    code, named = cli("targets", "cost", "npu", "--layers", CSV, "--set", *WEIGHTS, "--device", "npu")
+    assert code == 0
+    assert named == plain
+    everything = next(e for e in named["errors"]["total"] if e["kind"] == "all")
+    assert everything["layers"] == 212
+    assert everything["p95_ratio"] < 0.06
+
+
+def test_what_rows_name_instead_of_the_target_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "layers.csv"
+    rows = ["a,fc,1,1,64,64,,,,900", "b,fc,1,1,64,64,ethos-u55-128,,,900", "c,fc,1,1,64,64,,,Sram_Only,900"]
+    path.write_text("\n".join([f"{HEAD},total_cycles", *rows]))
+    arguments = ["targets", "cost", "npu+cim", "--layers", str(path)]
+    for more in ([], ["--device", "npu"]):
+        assert run([*arguments, *more]) == 0
+        assert "2 of 3 layers name an NPU, which overrides that of npu+cim\n" in capsys.readouterr().err
+    assert run([*arguments, "--device", "cim"]) == 0
+    message = "2 of 3 layers name an NPU: their cycles are not compared with those of cim\n"
+    assert message in capsys.readouterr().err
+    assert [c.comparable for c in cost_layers(read_layers(path).rows, "npu+cim", (), "cim")] == [True, False, False]
+    assert run([*arguments, "-q"]) == 0
+    assert capsys.readouterr().err == ""
+    path.write_text(f"{HEAD}\na,fc,1,1,64,64,,,\n")
+    assert run(arguments) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_the_target_is_read_even_where_every_row_names_another(cli: Run) -> None:
+    code, value = cli("targets", "cost", "BOGUS", "--layers", CSV)
+    assert (code, value["error"]["code"]) == (6, "H4E600")
+    assert "BOGUS" in value["error"]["problems"][0]["what"]
+
+
+def test_no_cell_that_is_written_is_a_formula(tmp_path: Path, cli: Run) -> None:
+    """Names and other cells of an unknown table; numbers stay numbers, and the file reads back as the same."""
+    for text in ("=1+1", "+A1", "-A1", "@SUM(A1)", "-1+cmd|' /C calc'!A0"):
+        assert spreadsheet_cell(text) == f"'{text}"
+    for text in ("", "a=1", "-1", "+2.5e-3", "'=1"):
+        assert spreadsheet_cell(text) == text
+    path, out, again = (tmp_path / name for name in ("layers.csv", "out.csv", "again.csv"))
+    path.write_text("layer,kind,h,w,cin,cout,=note,delta\n=HYPERLINK(1),fc,1,1,4,4,@x,-1.5\n")
+    assert cli("targets", "cost", "npu", "--layers", path, "-o", out)[0] == 0
+    with out.open(newline="") as file:
+        head, row = csv.reader(file)
+    assert head[6:8] == ["'=note", "delta"]
+    assert (row[0], row[6:8]) == ("'=HYPERLINK(1)", ["'@x", "-1.5"])
+    assert cli("targets", "cost", "npu", "--layers", out, "-o", again)[0] == 0
+    assert again.read_bytes() == out.read_bytes()
+
+
+def test_no_operator_of_an_estimate_is_a_formula(tmp_path: Path, ds_cnn: Path, cli: Run) -> None:
+    import onnx
+
+    model, out = onnx.load(ds_cnn), tmp_path / "rows.csv"
+    for node in model.graph.node:
+        node.name = f"=cmd|{node.name}"
+    evil = tmp_path / "evil.onnx"
+    onnx.save(model, evil)
+    code, value = cli("estimate", evil, "--target", "npu", "--device", "npu", "-o", out)
+    assert code == 0
+    names = [o["op"] for o in value["devices"][0]["ops"]]
+    assert any(name.startswith("=") for name in names)
+    with out.open(newline="") as file:
+        assert [r["op"] for r in csv.DictReader(file)] == [f"'{n}" if n[0] == "=" else n for n in names]
 
 
 def test_cost_command_on_other_devices(cli: Run) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h4hc.errors import UserError
-from h4hc.layer_kinds import KINDS
+from h4hc.layer_kinds import KINDS, USES
 from h4hc.layer_table import MOST_ROWS, MOST_SIZE, read_layers
 from h4hc.workload import ConvParams, MatmulParams, OpKind, PoolParams, VectorParams
 
@@ -55,7 +55,9 @@ def test_macs_and_outputs_of_the_vendor_table() -> None:
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_every_kind_is_one_consistent_operator(tmp_path: Path, kind: str) -> None:
-    path = _file(tmp_path, f"{HEAD},kh,kw,stride,groups\na,{kind},6,5,8,8,3,3,2,2\n")
+    sizes = {"kh": 3, "kw": 3, "stride": 2, "groups": 2}
+    cells = ",".join(str(n) if c in USES.get(kind, ()) else "" for c, n in sizes.items())
+    path = _file(tmp_path, f"{HEAD},{','.join(sizes)}\na,{kind},6,5,8,8,{cells}\n")
     (row,) = read_layers(path).rows
     (op,) = row.workload.ops
     size = {t.name: t.size_bytes for t in row.workload.tensors}
@@ -112,6 +114,64 @@ def test_all_faults_of_a_file_at_once_with_their_lines(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_column_changes_the_layer_or_is_refused(tmp_path: Path, kind: str) -> None:
+    """No column is passed over in silence: another value makes another operator, or is told with its line."""
+    columns = ("h", "w", "cin", "cout", "kh", "kw", "stride", "dil", "groups", "pad", "axes")
+    plain = dict(zip(columns, ("12", "10", "8", "8", "3", "3", "2", "1", "1", "SAME", ""), strict=True))
+    if "kh" not in USES.get(kind, ()):
+        plain |= {"kh": "", "kw": "", "stride": ""}
+    changed = plain | {"h": "6", "w": "5", "cin": "4", "cout": "16", "kh": "5", "kw": "2", "stride": "3", "dil": "2"}
+    changed |= {"groups": "4", "pad": "VALID", "axes": "c"}
+    head = f"layer,kind,{','.join(columns)}\n"
+    (row,) = read_layers(_file(tmp_path, f"{head}a,{kind},{','.join(plain.values())}\n")).rows
+    for column, value in changed.items():
+        cells = plain | {column: value}
+        if column == "cin" and "cout" not in USES.get(kind, ()):
+            cells["cout"] = value
+        path = _file(tmp_path, f"{head}a,{kind},{','.join(cells.values())}\n")
+        try:
+            (other,) = read_layers(path).rows
+        except UserError as caught:
+            told = [(p.what, p.where) for p in caught.problems]
+        else:
+            told = []
+        if told:
+            assert told == [(f"{kind} has no {column}", ("layers.csv:2",))]
+        else:
+            assert other.workload != row.workload, column
+
+
+def test_columns_that_a_kind_does_not_use_are_told_at_once(tmp_path: Path) -> None:
+    rows = [
+        "a,conv,8,8,8,8,3,1,4,,",
+        "b,maxpool,8,8,16,99,3,9,1,,",
+        "c,add,8,8,8,8,1,1,1,SAME,",
+        "d,fc,1,1,4,8,,,,VALID,c",
+    ]
+    rows += ["e,dw,8,8,16,24,3,1,1,,", "f,dw,8,8,16,1,3,1,1,,"]
+    assert _faults(tmp_path, "\n".join([f"{HEAD},kh,dil,groups,pad,axes", *rows])) == [
+        ("2", "conv has no groups"),
+        ("3", "maxpool has no cout"),
+        ("3", "maxpool has no dil"),
+        ("5", "fc has no pad"),
+        ("5", "fc has no axes"),
+        ("6", "24 outputs of a depthwise layer are no multiple of 16 channels"),
+        ("7", "1 outputs of a depthwise layer are no multiple of 16 channels"),
+    ]
+
+
+def test_depthwise_layers_with_several_filters_a_channel(tmp_path: Path) -> None:
+    """Two filters a channel: twice the weights, MACs and outputs of one; an empty cout is one."""
+    text = f"{HEAD},kh,kw\none,dw,8,8,16,16,3,3\ntwo,dw,8,8,16,32,3,3\nempty,dw,8,8,16,,3,3\n"
+    one, two, empty = (row.workload.ops[0] for row in read_layers(_file(tmp_path, text)).rows)
+    assert (one.macs, one.weight_bytes, one.output_bytes) == (8 * 8 * 16 * 9, 16 * 9, 8 * 8 * 16)
+    assert (two.macs, two.weight_bytes, two.output_bytes) == (2 * one.macs, 2 * one.weight_bytes, 2 * one.output_bytes)
+    assert isinstance(two.params, ConvParams)
+    assert (two.params.in_channels, two.params.out_channels, two.params.groups) == (16, 32, 16)
+    assert empty == one
+
+
 def test_heads_and_empty_files(tmp_path: Path) -> None:
     assert _faults(tmp_path, "# nothing\n")[0][1] == "the table is empty"
     assert _faults(tmp_path, HEAD)[0][1] == "the table has no layers"
@@ -123,8 +183,10 @@ def test_heads_and_empty_files(tmp_path: Path) -> None:
         "column 'w' is there twice",
     ]
     assert _faults(tmp_path, f'{HEAD}\n"a,conv,1,1,1,1\n')[0][1] == "the table is not valid CSV"
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match="not a regular file"):
         read_layers(tmp_path)
+    with pytest.raises(UserError, match="cannot read"):
+        read_layers(tmp_path / "none.csv")
 
 
 def test_huge_tables_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

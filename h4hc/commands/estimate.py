@@ -12,7 +12,7 @@ import click
 from h4hc.commands.flags import global_flags, pass_console, write_new
 from h4hc.commands.model_options import ModelOptions, compile_options, model_options
 from h4hc.console import Console
-from h4hc.text import clip, plural, table
+from h4hc.text import clip, plural, spreadsheet_cell, table
 from h4hc.units import format_energy, format_time
 
 if TYPE_CHECKING:
@@ -121,7 +121,8 @@ def _csv(estimates: tuple[NetworkEstimate, ...]) -> str:
     for device, values, row in rows:
         busy = [values["busy_cycles"].get(lane, "") for lane in lanes]
         numbers = [n for i in (row.latency, row.energy) for n in (i.low, i.nominal, i.high)]
-        writer.writerow([device, *("" if values[k] is None else values[k] for k in plain), *busy, *numbers])
+        cells = [device, *("" if values[k] is None else values[k] for k in plain), *busy, *numbers]
+        writer.writerow([spreadsheet_cell(c) if isinstance(c, str) else c for c in cells])
     return out.getvalue()
 
 

@@ -57,6 +57,7 @@ def command(
     **given: Any,
 ) -> None:
     from h4hc.sweep.grid import parse_axes
+    from h4hc.sweep.workers import sigterm_interrupts
 
     axes, problems = parse_axes(overs, given["sets"])
     problems += [*_model_problems(models), *_output_problems(output)]
@@ -65,8 +66,9 @@ def command(
     points, systems = _points(models, axes, ModelOptions(**given), plan, problems)
     _check_tools(on_ray, plots)
     assert output is not None
-    rows = _rows(console, points, systems, output, jobs, on_ray)
-    _finish(console, models, axes, rows, output, plots)
+    with sigterm_interrupts():
+        rows = _rows(console, points, systems, output, jobs, on_ray)
+        _finish(console, models, axes, rows, output, plots)
 
 
 # --- before anything runs ----------------------------------------------------------------------------------
@@ -195,22 +197,24 @@ def _finish(
     plots: bool | None,
 ) -> None:
     from h4hc.sweep.output import write_results
-    from h4hc.sweep.table import Sweep, csv_bytes, document, json_bytes, summary
+    from h4hc.sweep.table import Sweep, csv_bytes, diagnostics, document, json_bytes, summary
 
     sweep = Sweep(models, axes, rows)
     tree = document(sweep)
     pictures = _pictures(console, sweep, plots)
     write_results(output, {"sweep.csv": csv_bytes(tree), "sweep.json": json_bytes(tree)}, pictures)
-    console.say(f"wrote {output}: {plural(len(rows), 'point')}, {plural(len(pictures), 'picture')}")
+    console.say(f"wrote {output}: {plural(len(rows), 'point')}, {plural(len(pictures or ()), 'picture')}")
+    console.diagnostics(diagnostics(sweep))
     console.result(tree, lambda: "\n".join(summary(tree, console.width)) + "\n")
 
 
-def _pictures(console: Console, sweep: Sweep, plots: bool | None) -> dict[str, bytes]:
+def _pictures(console: Console, sweep: Sweep, plots: bool | None) -> dict[str, bytes] | None:
+    """None where none are wanted, or none can be drawn: what is in plots/ stays as it is."""
     from h4hc.sweep.plots import can_plot, render
 
     if plots is False:
-        return {}
+        return None
     if plots is None and not can_plot():
         console.say("no plots: matplotlib is not installed; pip install 'h4hc[plot]', then run this again")
-        return {}
+        return None
     return render(sweep)

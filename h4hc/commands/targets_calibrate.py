@@ -73,7 +73,8 @@ def calibrate_command(
         known = ", ".join(system.device_names)
         raise_all([Problem(f"{system.name} has no device {device!r}", (device,), f"devices: {known}", "see --target")])
     rows = read_layers(layers).rows if layers else None
-    made, refused = calibrate(system, system.device(device), Wish(reference, rows, samples, seed))
+    wish = Wish(reference, rows, samples, seed, layers.name if layers else "")
+    made, refused = calibrate(system, system.device(device), wish)
     if output is not None:
         write_new(output, made.to_json(), force)
         console.say(f"wrote {output}")
@@ -104,6 +105,7 @@ def _json(made: Calibration, refused: tuple[Refusal, ...]) -> dict[str, Any]:
         "target": made.target,
         "target_sha256": made.target_sha256,
         "device": made.device,
+        "facts": dict(made.facts),
         "seed": made.seed,
         "samples": made.samples,
         "layers": len(made.rows),

@@ -19,7 +19,7 @@ from h4hc.commands.flags import (
     write_new,
 )
 from h4hc.console import Console
-from h4hc.text import clip, plural, table
+from h4hc.text import clip, plural, spreadsheet_cell, table
 from h4hc.units import format_energy, format_time
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ SHOWN = 30
     "cost",
     help="Cost every layer of a CSV: predicted cycles of each resource and in total, latency and energy, and the error "
     "where the table has cycles of its own. Columns layer, kind, h, w, cin, cout, kh, kw, stride, dil, pad; accel, "
-    "sysconf and memmode choose the NPU by its vendor's names, and where they are absent it is that of target T.",
+    "sysconf and memmode choose the NPU by its vendor's names, also with --device npu; without them it is that of T.",
 )
 @click.argument("target", metavar="T")
 @click.option("--layers", type=click.Path(path_type=Path), required=True, metavar="CSV", help="The layers.")
@@ -65,6 +65,8 @@ def cost_command(
 
     given = read_layers(layers)
     costs = cost_layers(given.rows, target, sets, device)
+    for line in _notes(costs, target):
+        console.say(line)
     lanes = _lanes(costs)
     errors = {lane: errors_by_kind(costs, lane) for lane in (*lanes, "total")}
     if output is not None:
@@ -78,6 +80,16 @@ def cost_command(
         "refused": sum(c.cost is None for c in costs),
     }
     console.result(value, lambda: _text(costs, lanes, errors["total"], console.width))
+
+
+def _notes(costs: tuple[LayerCost, ...], target: str) -> list[str]:
+    """How many rows have an NPU of their own instead of the target's, and how many speak of another device."""
+    named = [c for c in costs if c.row.named]
+    others = [c for c in named if not c.comparable]
+    count = plural(len(costs), "layer")
+    if others:
+        return [f"{len(others)} of {count} name an NPU: their cycles are not compared with those of {costs[0].device}"]
+    return [f"{len(named)} of {count} name an NPU, which overrides that of {target}"] if named else []
 
 
 def _lanes(costs: tuple[LayerCost, ...]) -> tuple[str, ...]:
@@ -134,10 +146,11 @@ def _csv(columns: tuple[str, ...], costs: tuple[LayerCost, ...], lanes: tuple[st
     predicted = [_predicted(cost, lanes) for cost in costs]
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*kept, *(PREDICTED + name for name in predicted[0])])
+    writer.writerow([*map(spreadsheet_cell, kept), *(PREDICTED + name for name in predicted[0])])
     for cost, values in zip(costs, predicted, strict=True):
         cells = dict(cost.row.cells)
-        writer.writerow([*(cells[c] for c in kept), *("" if v is None else v for v in values.values())])
+        row = [*(cells[c] for c in kept), *("" if v is None else v for v in values.values())]
+        writer.writerow([spreadsheet_cell(c) if isinstance(c, str) else c for c in row])
     return out.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""The answers that are known already: one JSON file a point, named by its address, written whole or not at all."""
+"""The answers that are known already: one sealed file a point, named by its address, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -20,10 +21,14 @@ from h4hc.workload import Workload
 TAG = "CACHEDIR.TAG"  # https://bford.info/cachedir: backup programs leave such a folder out
 TAG_TEXT = b"Signature: 8a477f597d28d172789f06886806bc55\n# answers of h4hc sweep; may be deleted\n"
 _TEMPORARY = ".tmp"
+_LEFT = re.compile(rf"(?:[0-9a-f]{{64}}\.\w+|{re.escape(TAG)}){re.escape(_TEMPORARY)}")  # by a killed writer
 
 
 class Cache:
-    """Context manager over a folder; one process at a time. An entry that cannot be read counts as missing."""
+    """Context manager over a folder; one process at a time. An entry that is not as it was written counts as missing.
+
+    Entering raises UserError where the folder is another program's, or another sweep is using it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -34,6 +39,10 @@ class Cache:
         tag = self._folder / TAG
         if not tag.exists():
             write_file(tag, TAG_TEXT)
+        if not is_ours(self._folder):
+            why = f"its {TAG} is not that of h4hc sweep"
+            hint = "choose another folder with -o"
+            raise UserError("the folder is a cache of another program", (str(self._folder),), why, hint)
         self._lock = tag.open("rb")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,8 +50,9 @@ class Cache:
             self._lock.close()
             hint = "wait for it, or name another folder with -o"
             raise UserError("another sweep is writing there", (str(self._folder),), hint=hint) from None
-        for left in self._folder.glob(f"*{_TEMPORARY}"):  # of a run that was killed while it wrote
-            left.unlink()
+        for left in self._folder.iterdir():
+            if _LEFT.fullmatch(left.name):
+                left.unlink()
         return self
 
     def __exit__(
@@ -54,7 +64,7 @@ class Cache:
     def get(self, task: Task) -> Row | None:
         """The answer to a task, under the names that the task uses for its model and target."""
         try:
-            row = Row.from_json(self._path(task).read_bytes())
+            row = Row.from_json(_unseal(task.key, self._path(task).read_bytes()))
         except (OSError, ValueError):
             return None
         if (row.model_sha256, row.system_sha256) != (task.prepared.model_sha256, task.system_sha256):
@@ -64,7 +74,7 @@ class Cache:
     def put(self, task: Task, row: Row) -> None:
         """Keep an answer. One for which the time ran out is not kept: the next run tries again."""
         if row.code != LimitError.code:
-            write_file(self._path(task), row.to_json())
+            write_file(self._path(task), _seal(task.key, row.to_json()))
 
     def prepare(self, point: Point) -> Prepared:
         """As `prepare`, with zoo models kept: they are made by the code, so its hash is theirs. Files are read anew."""
@@ -74,15 +84,37 @@ class Cache:
         name = hashlib.sha256(f"{program_sha256()} {front}".encode()).hexdigest()
         path = self._folder / f"{name}.model"
         try:
-            digest, _, workload = path.read_bytes().partition(b"\n")
+            digest, _, workload = _unseal(name, path.read_bytes()).partition(b"\n")
             return Prepared(digest.decode(), Workload.from_json(workload))
         except (OSError, ValueError):
             model = prepare(point)
-            write_file(path, model.model_sha256.encode() + b"\n" + model.workload.to_json())
+            body = model.model_sha256.encode() + b"\n" + model.workload.to_json()
+            write_file(path, _seal(name, body))
             return model
 
     def _path(self, task: Task) -> Path:
-        return self._folder / f"{task.key}.json"
+        return self._folder / f"{task.key}.row"
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a cache of this program is there. Every program's tag begins alike: the whole text has to agree."""
+    try:
+        return (folder / TAG).read_bytes() == TAG_TEXT
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return False
+
+
+def _seal(key: str, body: bytes) -> bytes:
+    """An entry: a line with its key and the SHA-256 of its body, then the body."""
+    return f"{key} {hashlib.sha256(body).hexdigest()}\n".encode() + body
+
+
+def _unseal(key: str, entry: bytes) -> bytes:
+    """The body of an entry. Raises ValueError where it is that of another key, or not the body that was written."""
+    _, _, body = entry.partition(b"\n")
+    if entry != _seal(key, body):
+        raise ValueError(f"the entry {key} is damaged")
+    return body
 
 
 def write_file(path: Path, data: bytes) -> None:

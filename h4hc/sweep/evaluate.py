@@ -15,7 +15,11 @@ from h4hc.assignment import Assignment, Case, Placement
 from h4hc.compilation import CompileOptions
 from h4hc.cost import CostTable, cost_table
 from h4hc.costtypes import ZERO, Interval
+from h4hc.diagnostics import Diagnostic
 from h4hc.errors import InfeasibleError, LimitError, PlanError, Problem, UnsupportedOpError
+from h4hc.inexact import inexact_remarks
+from h4hc.live_memory import sram_remark
+from h4hc.npu_cost import remarks
 from h4hc.partition import PartitionOptions, partition
 from h4hc.plan_check import check_plan
 from h4hc.planning.baselines import Baseline
@@ -79,7 +83,14 @@ def evaluate_on(point: Point, prepared: Prepared, system: System) -> Row:
         done.status.value,
         done.gap,
         done.bound,
+        diagnostics=_remarks(point, workload, system, done),
     )
+
+
+def _remarks(point: Point, workload: Workload, system: System, done: Assignment) -> tuple[Diagnostic, ...]:
+    """What `h4hc compile` remarks on the costs and on the plan, in its order."""
+    costs = remarks(system.devices, workload) if point.npu_cost != "model" else ()
+    return (*costs, *sram_remark(workload, done, system), *inexact_remarks(done, system))
 
 
 def _checked(workload: Workload, table: CostTable, done: Assignment, point: Point) -> PlanFigures:

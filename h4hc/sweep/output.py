@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from h4hc.errors import H4hcError, LimitError, Problem, UserError
-from h4hc.sweep.cache import TAG, write_file
+from h4hc.sweep.cache import TAG, is_ours, write_file
 
 CACHE = "cache"
 PLOTS = "plots"
+PICTURES = "pictures.txt"  # in the cache: names of the pictures in plots/ that are ours
+_PICTURE = re.compile(r"\w[\w.-]*\.(?:png|svg)")  # no folder in it: nothing outside plots/ is ever deleted
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -23,21 +25,23 @@ def output_problems(out: Path) -> list[Problem]:
         return [Problem(f"there is no folder {out.parent}", shown, hint=f"mkdir -p {out.parent}")]
     if out.exists() and not out.is_dir():
         return [Problem(f"{out} is not a folder", shown, hint="choose another name with -o")]
-    if out.is_dir() and any(out.iterdir()) and not (out / CACHE / TAG).is_file():
-        why = f"it has no {CACHE}/{TAG}"
+    if out.is_dir() and any(out.iterdir()) and not is_ours(out / CACHE):
+        why = f"it has no {CACHE}/{TAG} of h4hc sweep"
         return [Problem(f"{out} exists and was not made by h4hc sweep", shown, why, "choose another folder with -o")]
     return []
 
 
-def write_results(out: Path, files: Mapping[str, bytes], pictures: Mapping[str, bytes]) -> None:
+def write_results(out: Path, files: Mapping[str, bytes], pictures: Mapping[str, bytes] | None) -> None:
     """Write `files` into the folder, and `pictures` as its plots/, each whole or not at all.
 
-    plots/ is replaced: pictures of an earlier grid go away. Raises UserError, LimitError when the disk is full.
+    Pictures of an earlier grid go away, other files in plots/ stay; None leaves plots/ alone. Raises UserError,
+    LimitError when the disk is full.
     """
     try:
         for name, data in files.items():
             write_file(out / name, data)
-        _replace_plots(out, pictures)
+        if pictures is not None:
+            _replace_plots(out, pictures)
     except OSError as error:
         raise translate(error, out) from error
 
@@ -51,13 +55,30 @@ def translate(error: OSError, out: Path) -> H4hcError:
 
 
 def _replace_plots(out: Path, pictures: Mapping[str, bytes]) -> None:
-    fresh, final = out / f"{PLOTS}.tmp", out / PLOTS
-    shutil.rmtree(fresh, ignore_errors=True)  # of a run that was killed
+    """Write the pictures, and delete those of earlier runs that are not among them: only names that are on record."""
+    folder, record = out / PLOTS, out / CACHE / PICTURES
+    stale = _recorded(record) - set(pictures)
+    if pictures or stale:
+        write_file(record, _lines({*stale, *pictures}))  # before the pictures: a killed run must know its own
     if pictures:
-        fresh.mkdir()
-        for name, data in pictures.items():
-            (fresh / name).write_bytes(data)
-    if final.is_dir():
-        shutil.rmtree(final)
-    if pictures:
-        fresh.rename(final)
+        folder.mkdir(exist_ok=True)
+    for name, data in pictures.items():
+        write_file(folder / name, data)
+    for name in sorted(stale):
+        (folder / name).unlink(missing_ok=True)
+    if stale:
+        write_file(record, _lines(pictures))
+    if not pictures and folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _recorded(record: Path) -> set[str]:
+    """Names of the pictures that earlier runs wrote. What is no name of a picture is not believed."""
+    if not record.is_file():
+        return set()
+    lines = record.read_text(encoding="utf-8", errors="replace").splitlines()
+    return {line for line in lines if _PICTURE.fullmatch(line)}
+
+
+def _lines(names: Iterable[str]) -> bytes:
+    return "".join(f"{name}\n" for name in sorted(names)).encode()

@@ -11,6 +11,7 @@ from typing import Any
 
 from h4hc.compilation import CompileOptions
 from h4hc.costtypes import Interval
+from h4hc.diagnostics import Diagnostic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,7 @@ class Row:
     plan: None when there is no plan: then `reason` says why (else it is empty) and `code` is that of the error.
     status, gap, bound: what the solver proved; bound in ps, pJ or ps x pJ, as the objective. area_mm2: low, nominal,
     high silicon area, summed over the devices of the system. The hashes are those of the model and of the system.
+    diagnostics: what `h4hc compile` remarks on the plan; none without a plan.
     """
 
     point: Point
@@ -70,6 +72,7 @@ class Row:
     bound: int = 0
     code: str = ""
     reason: str = ""
+    diagnostics: tuple[Diagnostic, ...] = ()
 
     @property
     def feasible(self) -> bool:

@@ -6,6 +6,7 @@ Neither holds a time of day, a path or a run time: the same sweep gives the same
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 from collections import Counter
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import h4hc
+from h4hc.diagnostics import Diagnostic
 from h4hc.load import sanitized_name
 from h4hc.reporting.ops import interval
 from h4hc.sweep.derive import NPU_ONLY, balance, pareto
@@ -24,7 +26,7 @@ from h4hc.sweep.row import PlanFigures, Row
 from h4hc.text import plural, printable, table
 from h4hc.units import format_energy, format_time
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 AGAINST = "to npu-only"  # head of a column: the change in per cent
 
 
@@ -77,6 +79,19 @@ def document(sweep: Sweep) -> dict[str, Any]:
     }
 
 
+def diagnostics(sweep: Sweep) -> tuple[Diagnostic, ...]:
+    """Remarks on the plans, each once for a model and a system, with the name of both in front."""
+    labels = sweep.labels()
+    found: dict[tuple[str, str, Diagnostic], Diagnostic] = {}
+    for row in sweep.rows:
+        at = coordinates(row.point, sweep.axes)
+        name = ", ".join((labels[row.point.model], *(f"{key}={value}" for key, value in at.items())))
+        for remark in row.diagnostics:
+            named = dataclasses.replace(remark, what=f"{name}: {remark.what}")
+            found.setdefault((row.point.model, row.system_sha256, remark), named)
+    return tuple(found.values())
+
+
 def _fronts(sweep: Sweep) -> list[str]:
     """`yes` or `no` a row: whether it is on its model's Pareto front."""
     on = {}
@@ -102,6 +117,7 @@ def _row(row: Row, sweep: Sweep, labels: dict[str, str], on_front: str) -> dict[
         "plan": _plan(row.plan, row),
         "baselines": [{"name": b.name, "why": b.why, "plan": _plan(b.plan, row)} for b in row.baselines],
         "pareto": on_front,
+        "diagnostics": [{**dataclasses.asdict(d), "where": list(d.where)} for d in row.diagnostics],
     }
 
 

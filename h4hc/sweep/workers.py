@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import threading
@@ -33,6 +34,27 @@ def run_serial(tasks: Sequence[Task]) -> Rows:
         with _named(task):
             row = _checked(task, evaluate_prepared(task.point, task.prepared))
         yield index, row
+
+
+@contextlib.contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt, as Ctrl-C does, so that it too ends the processes; once, where this thread may.
+
+    A second one is ignored: it must not stop the first from ending them.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    old = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old)
 
 
 # --- processes ---------------------------------------------------------------------------------------------
@@ -74,7 +96,16 @@ def _by_address(tasks: Sequence[Task]) -> tuple[dict[str, Prepared], list[str]]:
 
 
 def _start(models: Mapping[str, Prepared]) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _models.update(models)
+
+
+def _end_with_parent() -> None:
+    """End this process when the parent is gone, however it went: a killed one cannot end its processes itself."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
 
 
 def _work(point: Point, address: str) -> Row:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -76,11 +77,31 @@ def _conv_layer(c: ConvParams) -> Layer:
     return Layer(k, c.out_channels, c.out_channels // c.groups, positions, touched, window, positions * c.out_channels)
 
 
-@functools.lru_cache(maxsize=4096)
 def _touched(size: int, out: int, kernel: int, stride: int, dilation: int, pad: int) -> int:
-    """Input coordinates of one axis that at least one window reads (a 1x1 stride 2 reads half of them)."""
-    starts = range(-pad, out * stride - pad, stride)
-    return len({x for s in starts for x in range(s, s + kernel * dilation, dilation) if 0 <= x < size})
+    """Input coordinates of one axis that at least one window reads (a 1x1 stride 2 reads half of them).
+
+    Tap k of window o reads o * stride + k * dilation - pad, if that lies in 0 .. size - 1. With s, d = stride, dilation
+    over their gcd, just the taps (o + d, k - s), (o + 2 d, k - 2 s), ... read the same. So each coordinate is counted
+    where its k is smallest: k < s, or o among the last d. Time about the root of the padded size.
+    """
+    step = math.gcd(stride, dilation)
+    s, d = stride // step, dilation // step
+    first, last = ceil_div(pad, step), (size - 1 + pad) // step
+    taps, windows = min(kernel, s), min(out, d)
+    corner = (out - windows) * s + taps * d
+    tail = _pairs(windows, s, kernel - taps, d, first - corner, last - corner)
+    return _pairs(out, s, taps, d, first, last) + tail
+
+
+def _pairs(rows: int, a: int, columns: int, b: int, first: int, last: int) -> int:
+    """Pairs i < rows, j < columns with first <= i * a + j * b <= last; one step for each of the fewer."""
+    if rows > columns:
+        return _pairs(columns, b, rows, a, first, last)
+    count = 0
+    for at in range(0, rows * a, a):
+        low, high = max(0, ceil_div(first - at, b)), min(columns - 1, (last - at) // b)
+        count += max(0, high - low + 1)
+    return count
 
 
 def _volume(dims: tuple[int, ...]) -> int:

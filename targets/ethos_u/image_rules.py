@@ -9,6 +9,7 @@ from h4hc.workload import ConvParams, Op, OpKind, PoolParams, ResizeParams, Work
 from targets.ethos_u.padding import is_padded, is_same, read_padding
 
 MAX_STRIDE = 3
+MAX_DILATION = 2
 MAX_KERNEL_HEIGHT = 64
 MAX_KERNEL_AREA = 64 * 64
 WEIGHT_TYPE = "int8"
@@ -67,9 +68,17 @@ def _stride(op: Op, workload: Workload) -> Violation | None:
         return None
     dilated = isinstance(p, ConvParams) and max(p.dilation) > 1
     padded = any(p.pads) if isinstance(p, ConvParams) else is_padded(p)
-    if op.kind is not OpKind.DEPTHWISE and not padded and not dilated:
+    if op.kind not in (OpKind.DEPTHWISE, OpKind.GROUPED_CONV) and not padded and not dilated:
         return None
-    return Violation(f"stride {max(p.stride)}", f"{MAX_STRIDE}; above, only undilated and unpadded, not depthwise")
+    return Violation(f"stride {max(p.stride)}", f"{MAX_STRIDE}; above, only undilated, unpadded and in one group")
+
+
+def _dilation(op: Op, workload: Workload) -> Violation | None:
+    """The hardware steps over one element at most; what the compiler makes of more is not modelled."""
+    p = op.params
+    assert isinstance(p, ConvParams), op.id
+    longest = max(p.dilation)
+    return None if longest <= MAX_DILATION else Violation(f"dilation {longest}", f"{MAX_DILATION}")
 
 
 def _kernel(op: Op, workload: Workload) -> Violation | None:
@@ -127,9 +136,15 @@ CONVOLUTIONS = (
     ),
     Rule(
         "ethos_u.stride",
-        f"strides are at most {MAX_STRIDE}; longer ones only undilated, unpadded and not depthwise",
+        f"strides are at most {MAX_STRIDE}; longer ones only undilated, unpadded and in one group",
         _stride,
         (CONVS - {OpKind.CONV_TRANSPOSE}) | {OpKind.POOL},
+    ),
+    Rule(
+        "ethos_u.dilation",
+        f"dilations are at most {MAX_DILATION}",
+        _dilation,
+        CONVS - {OpKind.CONV_TRANSPOSE},
     ),
     Rule(
         "ethos_u.kernel",

@@ -39,6 +39,7 @@ MAX_AXIS = 65536
 MAX_MEAN_AXIS = 4096
 MAX_MEAN_ELEMENTS = 16_777_216
 RESIZE_FACTORS = (1, 2, 4, 8)
+MIN_NORM_CHANNELS = 16
 
 REFUSED = frozenset({OpKind.GENERIC, OpKind.CONTROL_FLOW})
 RUN = frozenset(OpKind) - REFUSED
@@ -156,7 +157,9 @@ def _norm(op: Op, workload: Workload) -> Violation | None:
     assert isinstance(p, VectorParams), op.id
     if p.function not in functions.NORMS:
         return Violation(p.function, ", ".join(sorted(functions.NORMS)))
-    height, width, _ = physical(workload.tensor[op.inputs[0]])
+    height, width, channels = physical(workload.tensor[op.inputs[0]])
+    if p.function in functions.IMAGE_NORMS and not p.innermost and channels < MIN_NORM_CHANNELS:
+        return Violation(f"{channels} channels", f"{MIN_NORM_CHANNELS} or more where a norm runs over positions")
     if p.function == "group_norm" and not p.innermost and height * width != p.length:
         return Violation("groups of several channels that lie innermost", "one channel a group, or channels first")
     if p.function != "batch_norm" and p.length >= MAX_MEAN_AXIS:
@@ -171,9 +174,11 @@ def _resize(op: Op, workload: Workload) -> Violation | None:
         return Violation(p.mode, "nearest or linear")
     if p.coordinates not in ("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"):
         return Violation(p.coordinates, "half_pixel, asymmetric or align_corners")
+    half = p.mode == "linear" and p.coordinates.endswith("half_pixel")
+    if half and len(p.in_spatial) == 1:
+        return Violation("half-pixel linear along one axis", "two axes", "resize with asymmetric coordinates")
     less = 1 if p.coordinates == "align_corners" and max(p.in_spatial) > 1 else 0
     ratios = {(o - less) / max(1, i - less) for i, o in zip(p.in_spatial, p.out_spatial, strict=True)}
-    half = p.mode == "linear" and p.coordinates.endswith("half_pixel")
     allowed = (1, 2) if half else RESIZE_FACTORS
     if len(ratios) == 1 and ratios <= set(allowed):
         return None
@@ -186,6 +191,17 @@ def _elementwise(op: Op, workload: Workload) -> Violation | None:
     assert isinstance(p, ElementwiseParams), op.id
     return (
         None if p.function in functions.ELEMENTWISE else Violation(p.function, ", ".join(sorted(functions.ELEMENTWISE)))
+    )
+
+
+def _broadcast(op: Op, workload: Workload) -> Violation | None:
+    """The NPU repeats one of two operands; the other one has the shape of the result."""
+    largest = max(workload.tensor[name].elements for name in (*op.inputs, *op.weights))
+    result = workload.tensor[op.outputs[0]]
+    if largest >= result.elements:
+        return None
+    return Violation(
+        "every operand is repeated", f"one of the result's shape {result.shape}", "tile one of them before"
     )
 
 
@@ -298,13 +314,14 @@ _OTHERS = (
     ),
     Rule(
         "ethos_u.norm",
-        f"norms are layer, RMS, instance, group or batch norm, of vectors under {MAX_MEAN_AXIS}; groups lie together",
+        f"norms are layer, RMS, instance, group or batch norm, of vectors under {MAX_MEAN_AXIS}; groups lie together; "
+        f"over positions, with {MIN_NORM_CHANNELS} channels or more",
         _norm,
         frozenset({OpKind.NORM}),
     ),
     Rule(
         "ethos_u.resize",
-        "a resize is nearest or linear by 2, 4 or 8 on both axes; half-pixel linear by 2",
+        "a resize is nearest or linear by 2, 4 or 8 on all axes; half-pixel linear by 2 on two axes",
         _resize,
         frozenset({OpKind.RESIZE}),
     ),
@@ -312,6 +329,12 @@ _OTHERS = (
         "ethos_u.elementwise",
         "elementwise functions are those of the NPU",
         _elementwise,
+        frozenset({OpKind.ELEMENTWISE}),
+    ),
+    Rule(
+        "ethos_u.broadcast",
+        "one operand of an elementwise operator has the shape of the result",
+        _broadcast,
         frozenset({OpKind.ELEMENTWISE}),
     ),
     Rule("ethos_u.selection", "minimum and maximum keep their scale", _selection, frozenset({OpKind.ELEMENTWISE})),

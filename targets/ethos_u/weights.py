@@ -128,6 +128,7 @@ def choose_staging(q: Question, source: Port, staged: Port) -> Staging | None:
 
 def _slices(q: Question, full: int, slack: int, dominated: bool) -> tuple[int, ...] | None:
     """Output channels of each slice: the first as large as the slack can hide, the others as long as DMA needs."""
+    full = max(1, full)  # a fast port moves a few weights in under a cycle
     half = min(q.limit_bytes / 2 / q.streams.total, 1.0)
     ratio = min(_first_share(q.depth, slack / full, dominated), half)
     if ratio >= 1:

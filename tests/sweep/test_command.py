@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from h4hc.cli import run
+from h4hc.sweep.cache import TAG_TEXT
 from tests.sweep.conftest import OVER
 
 SWEEP = ("sweep", "ds-cnn", "--target", "npu+cim")
@@ -90,7 +91,7 @@ def test_demands_are_checked_before_anything_runs(capsys: pytest.CaptureFixture[
     assert code == 2
     assert problems(out)[0] == "--pin 'Nothing=npu' matches no operator"
     assert set(problems(out)[1:]) == {"'Conv=gpu': there is no such device or mode"}
-    assert not list((tmp_path / "o" / "cache").glob("*.json"))
+    assert not list((tmp_path / "o" / "cache").glob("*.row"))
 
 
 def test_a_folder_of_somebody_else_is_left_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -99,6 +100,24 @@ def test_a_folder_of_somebody_else_is_left_alone(capsys: pytest.CaptureFixture[s
     assert code == 2
     assert "was not made by h4hc sweep" in problems(out)[0]
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_folder_with_the_cache_of_another_program_is_left_alone(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    files = {
+        "cache/CACHEDIR.TAG": TAG_TEXT.splitlines(keepends=True)[0] + b"# made by another program\n",
+        "cache/theirs.tmp": b"theirs",
+        "plots/theirs.png": b"theirs",
+    }
+    for name, data in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    code, out, _ = call(capsys, *SWEEP, "-o", tmp_path, "--json")
+    assert code == 2
+    assert "was not made by h4hc sweep" in problems(out)[0]
+    found = {str(p.relative_to(tmp_path)): p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    assert found == files
 
 
 def test_too_large_a_grid(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -132,7 +151,13 @@ def test_pictures_of_an_earlier_grid_go_away(capsys: pytest.CaptureFixture[str],
     out = tmp_path / "o"
     assert call(capsys, *SWEEP, *OVER, "-o", out, "--jobs", "1")[0] == 0
     assert (out / "plots" / "ds-cnn-grid.svg").exists()
+    for name in ("holiday.png", "ds-cnn-mine.svg", "ds-cnn-grid.tmp"):
+        (out / "plots" / name).write_bytes(b"mine")
+    made = {p.name: p.read_bytes() for p in (out / "plots").iterdir()}
+    assert call(capsys, *SWEEP, "-o", out, "--jobs", "1", "--no-plots")[0] == 0
+    assert {p.name: p.read_bytes() for p in (out / "plots").iterdir()} == made
     assert call(capsys, *SWEEP, "-o", out, "--jobs", "1")[0] == 0
+    assert all((out / "plots" / name).exists() for name in ("holiday.png", "ds-cnn-mine.svg", "ds-cnn-grid.tmp"))
     assert not (out / "plots" / "ds-cnn-grid.svg").exists()
     assert (out / "plots" / "ds-cnn-pareto.svg").exists()
 
@@ -155,6 +180,22 @@ def test_without_ray(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeyp
     code, _, log = call(capsys, *SWEEP, "-o", tmp_path / "o", "--ray")
     assert (code, (tmp_path / "o").exists()) == (10, False)
     assert "pip install 'h4hc[ray]'" in log
+
+
+def test_remarks_are_said_once_for_a_model_and_a_system(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Two spellings of one target value are one system; another value is another."""
+    arguments = ("sweep", "ds-cnn", "--target", "npu+cim-analog", "--no-plots", "--jobs", "1")
+    over = ("--over", "sram.size_bytes=1024,01024,2048")
+    code, out, log = call(capsys, *arguments, *over, "-o", tmp_path / "o", "--json")
+    assert code == 0
+    rows = json.loads(out)["rows"]
+    assert [[d["code"] for d in row["diagnostics"]] for row in rows] == [["H4W120", "H4W121"]] * 3
+    assert rows[0]["system_sha256"] == rows[1]["system_sha256"] != rows[2]["system_sha256"]
+    for remark in ("H4W120", "H4W121"):
+        assert log.count(f"warning[{remark}]: ds-cnn, sram.size_bytes=1024: ") == 1
+        assert log.count(f"warning[{remark}]: ") == 2
+    _, again, log = call(capsys, *arguments, *over, "-o", tmp_path / "o", "--json", "-q")
+    assert (again, log) == (out, "")  # known answers bring their remarks with them
 
 
 @pytest.mark.slow

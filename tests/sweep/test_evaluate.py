@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,6 +48,32 @@ def test_a_point_has_the_numbers_of_compile(objective: Objective, robust: bool) 
     assert row.plan.moved_bytes == sum(s["size_bytes"] for s in steps if s["kind"] != "switch")
     devices = [op["device"] for op in report["ops"]]
     assert dict(row.plan.placements) == {device: devices.count(device) for device in set(devices)}
+
+
+@pytest.mark.parametrize(
+    ("options", "codes"),
+    [
+        ({"target": "npu+cim"}, []),
+        ({"target": "npu+cim-analog", "sets": ("sram.size_bytes=1024",)}, ["H4W120", "H4W121"]),
+    ],
+)
+def test_a_point_has_the_remarks_of_compile(options: dict[str, Any], codes: list[str]) -> None:
+    row = evaluate(Point(model="ds-cnn", **options))
+    data = build_model("ds-cnn").SerializeToString(deterministic=True)
+    assert row.diagnostics == compile_model(data, CompileOptions(**options)).plan_diagnostics
+    assert [d.code for d in row.diagnostics] == codes
+    assert Row.from_json(row.to_json()) == row
+
+
+def test_a_point_has_the_remarks_on_the_source_of_the_costs(tmp_path: Path) -> None:
+    measured = tmp_path / "table.csv"
+    head, layer = "layer,kind,h,w,cin,cout,kh,kw,stride,pad,cycles", "a,conv,14,14,16,32,3,3,1,SAME,7000"
+    measured.write_text(f"{head}\n{layer}\n")
+    options: dict[str, Any] = {"target": "npu", "npu_cost": str(measured)}
+    row = evaluate(Point(model="ds-cnn", **options))
+    data = build_model("ds-cnn").SerializeToString(deterministic=True)
+    assert row.diagnostics == compile_model(data, CompileOptions(**options)).plan_diagnostics
+    assert {"H4W130", "H4W131"} <= {d.code for d in row.diagnostics}
 
 
 def test_baselines_have_the_numbers_of_compile() -> None:

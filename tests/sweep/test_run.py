@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -17,7 +18,7 @@ import pytest
 
 from h4hc.errors import LimitError, UserError
 from h4hc.sweep import run as sweep_run
-from h4hc.sweep.cache import TAG, Cache
+from h4hc.sweep.cache import TAG, TAG_TEXT, Cache
 from h4hc.sweep.evaluate import Prepared, evaluate_prepared
 from h4hc.sweep.row import Point, Row
 from h4hc.sweep.run import run_points, run_tasks
@@ -89,11 +90,42 @@ def test_points_of_one_address_are_computed_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"point": 1}'])
 def test_a_damaged_entry_is_computed_again(points: tuple[Point, ...], tmp_path: Path, damage: bytes) -> None:
     first, _ = counted(points[:1], tmp_path)
-    (entry,) = tmp_path.glob("*.json")
+    (entry,) = tmp_path.glob("*.row")
     entry.write_bytes(damage)
     again, counts = counted(points[:1], tmp_path)
     assert counts[0] == (0, 0, 1)
     assert first == again
+
+
+def test_an_edited_answer_is_computed_again(points: tuple[Point, ...], tmp_path: Path) -> None:
+    (first,), _ = counted(points[:1], tmp_path)
+    (entry,) = tmp_path.glob("*.row")
+    whole = entry.read_bytes()
+    nominal = f'"nominal": {first.latency_ps.nominal},'.encode()
+    assert nominal in whole
+    entry.write_bytes(whole.replace(nominal, b'"nominal": 1,', 1))
+    (again,), counts = counted(points[:1], tmp_path)
+    assert (again, counts[0]) == (first, (0, 0, 1))
+    assert entry.read_bytes() == whole
+
+
+def test_an_answer_under_the_name_of_another_is_not_believed(points: tuple[Point, ...], tmp_path: Path) -> None:
+    loose = replace(points[0], gap=0.1)  # the same model and system: only the key tells them apart
+    counted(points[:1], tmp_path)
+    (entry,) = tmp_path.glob("*.row")
+    task = make_tasks((loose,), load_systems((loose,)))[0]
+    (tmp_path / f"{task.key}.row").write_bytes(entry.read_bytes())
+    assert counted((loose,), tmp_path)[1][0] == (0, 0, 1)
+
+
+def test_an_edited_model_is_prepared_again(points: tuple[Point, ...], tmp_path: Path) -> None:
+    with Cache(tmp_path) as cache:
+        first = cache.prepare(points[0])
+        (entry,) = tmp_path.glob("*.model")
+        whole = entry.read_bytes()
+        entry.write_bytes(whole.replace(first.model_sha256.encode(), b"0" * 64))
+        assert cache.prepare(points[0]) == first
+    assert entry.read_bytes() == whole
 
 
 def test_the_code_is_part_of_the_address(
@@ -128,9 +160,18 @@ def test_two_sweeps_do_not_share_a_folder(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
-    (tmp_path / "x.json.tmp").write_bytes(b"half")
+    for name in (f"{'0' * 64}.row.tmp", f"{'0' * 64}.model.tmp", f"{TAG}.tmp", "theirs.tmp"):
+        (tmp_path / name).write_bytes(b"half")
     with Cache(tmp_path):
-        assert [p.name for p in tmp_path.iterdir()] == [TAG]
+        assert sorted(p.name for p in tmp_path.iterdir()) == [TAG, "theirs.tmp"]
+
+
+def test_a_cache_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    theirs = TAG_TEXT.splitlines(keepends=True)[0] + b"# made by another program\n"
+    (tmp_path / TAG).write_bytes(theirs)
+    with pytest.raises(UserError, match="cache of another program"), Cache(tmp_path):
+        pass
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {TAG: theirs}
 
 
 # --- the same rows in any way -------------------------------------------------------------------------------
@@ -187,7 +228,7 @@ def start(out: Path, *more: str) -> subprocess.Popen[str]:
 def wait_for(folder: Path, count: int, process: subprocess.Popen[str]) -> dict[str, int]:
     """Entries of the cache with their inodes, once there are `count`."""
     for _ in range(6000):
-        entries = {p.name: p.stat().st_ino for p in folder.glob("*.json")} if folder.is_dir() else {}
+        entries = {p.name: p.stat().st_ino for p in folder.glob("*.row")} if folder.is_dir() else {}
         if len(entries) >= count:
             return entries
         assert process.poll() is None, process.communicate()
@@ -236,8 +277,36 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path, jobs: s
     text, log = process.communicate(timeout=600)
     assert process.returncode == 130
     assert json.loads(text)["error"]["exit_code"] == 130
-    done = len(list((out / "cache").glob("*.json")))
+    done = len(list((out / "cache").glob("*.row")))
     assert f"{done} of 32 points are done and kept; the same command goes on from there" in log
     assert "Traceback" not in log
     assert not (out / "sweep.json").exists()
     assert not outlives(process.pid)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_sigterm_to_the_parent_ends_like_ctrl_c(tmp_path: Path, jobs: str) -> None:
+    out = tmp_path / "out"
+    process = start(out, "--jobs", jobs, "--json")
+    wait_for(out / "cache", 2, process)
+    os.kill(process.pid, signal.SIGTERM)  # as a supervisor does: to the one process it knows
+    text, log = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert json.loads(text)["error"]["exit_code"] == 130
+    assert "points are done and kept; the same command goes on from there" in log
+    assert not outlives(process.pid)
+
+
+@pytest.mark.slow
+def test_processes_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    process = start(tmp_path / "out", "--jobs", "2")
+    wait_for(tmp_path / "out" / "cache", 2, process)
+    os.kill(process.pid, signal.SIGKILL)  # the parent alone: it can end nobody
+    process.wait()
+    try:
+        assert not outlives(process.pid)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from math import prod
 
-from h4hc.workload import ElementwiseParams, Layout, MoveParams, OpKind, VectorParams, Workload
+from h4hc.workload import ElementwiseParams, Layout, MoveParams, OpKind, Workload
 from tests.targets import samples
 from tests.targets.vela_layers import DATA, conv_workload, one_op
 
@@ -45,13 +45,6 @@ def _stretched(function: str, whole: Shape, part: Shape) -> Workload:
     """Two operands, the second repeated."""
     params = ElementwiseParams("elementwise", function, prod(whole), 2, "general")
     return _reshaped(one_op(OpKind.ELEMENTWISE, params, whole, whole, inputs=2), {"x1": part})
-
-
-def _image_norm(function: str, shape: Shape) -> Workload:
-    channels, positions = shape[1], prod(shape[2:])
-    rows, length = (positions, channels) if function == "batch_norm" else (channels, positions)
-    params = VectorParams("vector", function, rows, length, function == "batch_norm")
-    return one_op(OpKind.NORM, params, shape, shape)
 
 
 def _two(function: str, shape: tuple[int, ...]) -> Workload:
@@ -96,9 +89,9 @@ CASES: dict[str, Callable[[], Workload]] = {
     "layer_norm_197x192": lambda: samples.vector(OpKind.NORM, "layer_norm", 197, 192),
     "layer_norm_49x256": lambda: samples.vector(OpKind.NORM, "layer_norm", 49, 256),
     "rms_norm_197x192": lambda: samples.vector(OpKind.NORM, "rms_norm", 197, 192),
-    "batch_norm_small": lambda: _image_norm("batch_norm", SMALL),
-    "batch_norm_large": lambda: _image_norm("batch_norm", LARGE),
-    "instance_norm_small": lambda: _image_norm("instance_norm", SMALL),
+    "batch_norm_small": lambda: samples.image_norm("batch_norm", SMALL),
+    "batch_norm_large": lambda: samples.image_norm("batch_norm", LARGE),
+    "instance_norm_small": lambda: samples.image_norm("instance_norm", SMALL),
     "squared_difference_small": lambda: _two("squared_difference", SMALL),
     "squared_difference_large": lambda: _two("squared_difference", LARGE),
     "abs": lambda: _one("abs", SMALL),

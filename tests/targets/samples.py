@@ -60,6 +60,14 @@ def outer_vector(kind: OpKind, function: str, rows: int = 16, length: int = 64) 
     return one_op(kind, params, (1, length, rows), out, layout=Layout.ROW_MAJOR)
 
 
+def image_norm(function: str, shape: tuple[int, int, int, int]) -> Workload:
+    """Norm of an image, over the positions of each channel or, folded, a scale and a shift."""
+    channels, positions = shape[1], shape[2] * shape[3]
+    rows, length = (positions, channels) if function == "batch_norm" else (channels, positions)
+    params = VectorParams("vector", function, rows, length, function == "batch_norm")
+    return one_op(OpKind.NORM, params, shape, shape)
+
+
 def resize(mode: str = "nearest", coordinates: str = "asymmetric", size: int = 7, out: int = 14) -> Workload:
     """Resize of a square image."""
     params = ResizeParams("resize", mode, coordinates, 16, (size, size), (out, out))

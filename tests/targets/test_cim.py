@@ -11,6 +11,7 @@ from h4hc.costtypes import Bound, Mode
 from h4hc.target_file import load_system
 from h4hc.workload import ConvParams, FullyConnectedParams, Op
 from targets.cim.device import Cim
+from targets.cim.geometry import layer
 from targets.cim.spec import CimSpec
 from tests.targets.vela_layers import conv_workload, fc_workload
 
@@ -265,3 +266,29 @@ def test_depthwise_shares_read_words() -> None:
     cost = cim_device().cost(workload.ops[0], Mode("cim"), workload)
     assert cost.unit_weight_bytes == 2 * 128
     assert cost.bound in (Bound.MEMORY, Bound.OVERHEAD)
+
+
+def _conv1d(size: int, out: int, kernel: int, stride: int, dilation: int, pad: int) -> ConvParams:
+    return ConvParams("conv", 1, 1, 1, 1, (kernel,), (stride,), (dilation,), (pad, pad), (size,), (out,))
+
+
+def _touched_bytes(params: ConvParams) -> int:
+    work = layer(params)
+    assert work is not None
+    return work.touched_bytes
+
+
+@pytest.mark.parametrize("stride", range(1, 8))
+@pytest.mark.parametrize("dilation", range(1, 8))
+def test_touched_inputs_are_those_that_the_windows_read(stride: int, dilation: int) -> None:
+    """Gaps, overlaps, common factors and padding wider than the kernel: each coordinate is counted once."""
+    for size, out, kernel, pad in itertools.product((1, 2, 7, 16), (1, 2, 3, 5, 9), (1, 2, 3, 5, 8), (0, 1, 4, 11)):
+        params = _conv1d(size, out, kernel, stride, dilation, pad)
+        assert _touched_bytes(params) == len(frozenset().union(*_windows(params))), params
+
+
+def test_touched_inputs_of_a_long_signal_are_not_listed_one_by_one() -> None:
+    """About 10**9 and 10**10 taps; the answers are known without listing them."""
+    assert _touched_bytes(_conv1d(480_000, 480_000, 2048, 1, 1, 1024)) == 480_000
+    # 4 o + 6 k makes every even number up to the last, except the second and, by symmetry, the last but one
+    assert _touched_bytes(_conv1d(2_000_000, 100_000, 100_000, 4, 6, 0)) == 10 * 99_999 // 2 + 1 - 2

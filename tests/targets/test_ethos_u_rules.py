@@ -10,10 +10,21 @@ import pytest
 from h4hc.cost import device_rejection
 from h4hc.costtypes import Cost
 from h4hc.target_file import load_system
-from h4hc.workload import ConvParams, ElementwiseParams, OpKind, PoolParams, Tensor, VectorParams, Workload
+from h4hc.workload import (
+    ConvParams,
+    ElementwiseParams,
+    OpKind,
+    PoolParams,
+    ResizeParams,
+    Tensor,
+    VectorParams,
+    Workload,
+)
 from targets.ethos_u.blocks import choose_blocks
+from targets.ethos_u.cycles import Port
 from targets.ethos_u.device import EthosU
 from targets.ethos_u.mapping import passes
+from targets.ethos_u.weights import Question, Streams, choose_staging
 from tests.targets import samples
 from tests.targets.vela_layers import conv_workload, fc_workload, one_op
 
@@ -55,16 +66,36 @@ def _changed(workload: Workload, **changes: object) -> Workload:
     return replace(workload, ops=(replace(workload.ops[0], **changes),))  # type: ignore[arg-type]
 
 
+def _product(left: tuple[int, int, int], right: tuple[int, int, int]) -> Workload:
+    """Of two maps, each repeated along its axes of 1."""
+    a, b, c = (max(pair) for pair in zip(left, right, strict=True))
+    params = ElementwiseParams("elementwise", "mul", a * b * c, 2, "general")
+    return one_op(OpKind.ELEMENTWISE, params, left, (a, b, c), inputs=2, second_shape=right)
+
+
+def _line_resize(mode: str, coordinates: str) -> Workload:
+    """7 to 14 along the only axis."""
+    params = ResizeParams("resize", mode, coordinates, 16, (7,), (14,))
+    return one_op(OpKind.RESIZE, params, (1, 16, 7), (1, 16, 14))
+
+
 CASES: list[tuple[str, Workload, str]] = [
     ("stride 3", conv_workload(8, 8, (20, 20), (3, 3), 3), ""),
     ("stride 4, padded", conv_workload(8, 8, (21, 21), (5, 5), 4), "stride"),
     ("stride 4, not padded", conv_workload(8, 8, (21, 21), (3, 3), 4, same=False), ""),
     ("stride 4, depthwise", conv_workload(8, 8, (21, 21), (3, 3), 4, groups=8, same=False), "stride"),
+    ("stride 4, groups", conv_workload(8, 8, (21, 21), (3, 3), 4, groups=2, same=False), "stride"),
+    ("stride 3, groups", conv_workload(8, 8, (21, 21), (3, 3), 3, groups=2), ""),
     ("stride 3, depthwise", conv_workload(8, 8, (21, 21), (3, 3), 3, groups=8), ""),
     ("kernel 64 high", conv_workload(4, 4, (70, 70), (64, 1)), ""),
     ("kernel 65 high", conv_workload(4, 4, (70, 70), (65, 1)), "kernel"),
-    ("dilated to 63", conv_workload(4, 4, (80, 80), (2, 2), dilation=62), ""),
-    ("dilated to 65", conv_workload(4, 4, (80, 80), (2, 2), dilation=64), "kernel"),
+    ("dilated to 63", conv_workload(4, 4, (80, 80), (32, 32), dilation=2), ""),
+    ("dilated to 65", conv_workload(4, 4, (80, 80), (33, 33), dilation=2), "kernel"),
+    ("dilation 3", conv_workload(4, 4, (80, 80), (2, 2), dilation=3), "dilation"),
+    ("dilation 2, depthwise", conv_workload(8, 8, (20, 20), (3, 3), groups=8, dilation=2), ""),
+    ("dilation 3, depthwise", conv_workload(8, 8, (20, 20), (3, 3), groups=8, dilation=3), "dilation"),
+    ("dilation 3, groups", conv_workload(8, 8, (20, 20), (3, 3), groups=2, dilation=3), "dilation"),
+    ("dilation 3, 1-D", conv_workload(8, 8, (100,), (3,), dilation=3), "dilation"),
     ("1-D kernel of 4096", conv_workload(1, 8, (5000,), (4096,)), ""),
     ("1-D kernel of 4097", conv_workload(1, 8, (5000,), (4097,)), "kernel"),
     ("filter of 65536", fc_workload(1, 65536, 4), ""),
@@ -113,6 +144,11 @@ CASES: list[tuple[str, Workload, str]] = [
     ("outer layer norm", samples.outer_vector(OpKind.NORM, "layer_norm"), "innermost"),
     ("outer RMS norm", samples.outer_vector(OpKind.NORM, "rms_norm"), "innermost"),
     ("instance norm over positions", samples.outer_vector(OpKind.NORM, "instance_norm"), ""),
+    ("instance norm of 16 channels", samples.image_norm("instance_norm", (1, 16, 14, 14)), ""),
+    ("instance norm of 15 channels", samples.image_norm("instance_norm", (1, 15, 14, 14)), "norm"),
+    ("group norm of 16 channels", samples.image_norm("group_norm", (1, 16, 14, 14)), ""),
+    ("group norm of 15 channels", samples.image_norm("group_norm", (1, 15, 14, 14)), "norm"),
+    ("batch norm of 3 channels", samples.image_norm("batch_norm", (1, 3, 14, 14)), ""),
     ("sum over an outer axis", samples.outer_vector(OpKind.REDUCE, "sum"), "innermost"),
     ("mean over an outer axis", samples.outer_vector(OpKind.REDUCE, "mean"), ""),
     ("maximum over an outer axis", samples.outer_vector(OpKind.REDUCE, "max", length=1000), ""),
@@ -132,6 +168,8 @@ CASES: list[tuple[str, Workload, str]] = [
     ("nearest 16", samples.resize(size=2, out=32), "resize"),
     ("half-pixel linear 2", samples.resize("linear", "half_pixel"), ""),
     ("half-pixel linear 4", samples.resize("linear", "half_pixel", 7, 28), "resize"),
+    ("half-pixel linear 2 of one axis", _line_resize("linear", "half_pixel"), "resize"),
+    ("half-pixel nearest 2 of one axis", _line_resize("nearest", "half_pixel"), ""),
     ("asymmetric linear 4", samples.resize("linear", "asymmetric", 7, 28), ""),
     ("aligned linear 2", samples.resize("linear", "align_corners", 7, 13), ""),
     ("aligned linear, not 2", samples.resize("linear", "align_corners", 7, 14), "resize"),
@@ -140,6 +178,8 @@ CASES: list[tuple[str, Workload, str]] = [
     ("cropped", samples.resize("nearest", "tf_crop_and_resize"), "resize"),
     *[(f, samples.elementwise(OpKind.ELEMENTWISE, f, inputs=2), "") for f in ("add", "sub", "mul", "min", "max")],
     *[(f, samples.elementwise(OpKind.ELEMENTWISE, f, inputs=2), "elementwise") for f in ("div", "pow", "where")],
+    ("one operand repeated", _product((1, 64, 56), (1, 1, 56)), ""),
+    ("both operands repeated", _product((1, 64, 1), (1, 1, 56)), "broadcast"),
     *[(f, samples.elementwise(OpKind.ACTIVATION, f), "") for f in ("relu6", "tanh", "hard_swish", "silu", "abs")],
     *[(f, samples.elementwise(OpKind.ACTIVATION, f), "activation") for f in ("sqrt", "sin", "erf", "mish")],
     *[(f, samples.move(OpKind.MOVE, f), "") for f in ("transpose", "concat", "slice", "split", "pad", "tile")],
@@ -344,3 +384,11 @@ def test_wide_results_are_refused() -> None:
     workload = conv_workload(16, 16, (8, 8), (3, 3))
     wide = _tensors(workload, lambda t: replace(t, dtype="int32") if t.name == "y" else t)
     assert _code(wide) == "results"
+
+
+def test_weights_that_a_fast_port_moves_in_under_a_cycle() -> None:
+    """16 bytes over ports of 64 and 128 bytes a cycle without latency: no division by the 0 whole cycles."""
+    question = Question(32, 8, Streams(16, 0), 2, lambda depth: 10 * depth, 0, (1, 1), None, 1 << 20)
+    staging = choose_staging(question, Port(64, 0, 0, 32), Port(128, 0, 0, 32))
+    assert staging is not None
+    assert staging.slices == (16, 16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -163,6 +164,80 @@ def test_wrong_use(more: list[str], told: str, capsys: pytest.CaptureFixture[str
 def test_a_device_without_vendor_tool(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["targets", "calibrate", "host", "--with", "vela"]) == 2
     assert "no vendor's tool for host" in capsys.readouterr().err
+
+
+HEAD = "layer,kind,h,w,cin,cout,kh,kw"
+LAYER = "a,conv,14,14,16,32,3,3"
+
+
+def _file(folder: Path, *lines: str) -> str:
+    file = folder / "t2.csv"
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(file)
+
+
+def test_a_host_is_fitted_to_times_and_refuses_npu_rows_and_cycles(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["targets", "calibrate", "host", "--target", "npu+cim", "--json", "--with"]
+    assert run([*args, _file(tmp_path, f"{HEAD},time_us", f"{LAYER},900")]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [f["kind"] for f in told["latency"]] == ["conv"]
+    host = load_system("npu+cim").device("host")
+    op = sample_layers(1, 0)[0].workload
+    assert device_rejection(op.ops[0], host, op) is None
+    assert run([*args, _file(tmp_path, f"{HEAD},accel,time_us", f"{LAYER},ethos-u55-256,900")]) == 2
+    err = capsys.readouterr().out
+    assert "t2.csv:2" in err
+    assert "host is none" in err
+    cycles = _file(tmp_path, f"{HEAD},cycles", f"{LAYER},900", "b,conv,28,28,16,32,3,3,9")
+    assert run([*args, cycles]) == 2
+    err = capsys.readouterr().out
+    assert all(said in err for said in ("no clock", "t2.csv:2", "t2.csv:3", "time_us"))
+
+
+def test_a_calibration_keeps_the_device_and_serves_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "c.json"
+    table = _file(tmp_path, f"{HEAD},cycles", f"{LAYER},9000")
+    assert run(["targets", "calibrate", "npu", "--with", table, "-o", str(file), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["facts"]
+    assert (told["family"], told["macs"], told["clock_hz"]) == ("ethos_u", "256 MAC/cycle", "500000000 Hz")
+    assert load_system("npu", (), str(file)).device("npu").name == "npu"
+    with pytest.raises(UserError, match="for another device"):
+        load_system("npu", ("npu.macs=64",), str(file))
+    host = tmp_path / "host.json"
+    times = _file(tmp_path, f"{HEAD},time_us", f"{LAYER},900")
+    assert run(["targets", "calibrate", "host", "--target", "npu", "--with", times, "-o", str(host)]) == 0
+    with pytest.raises(UserError, match="for another device"):
+        load_system("npu", (), str(host))
+
+
+def test_a_fit_out_of_range_is_not_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "c.json"
+    for head, figure, told in (("time_ms", "1e9", "out of range"), ("cycles", "1e18", "too long")):
+        table = _file(tmp_path, f"{HEAD},{head}", f"{LAYER},{figure}")
+        assert run(["targets", "calibrate", "npu", "--with", table, "-o", str(file)]) == 2
+        assert told in capsys.readouterr().err
+        assert not file.exists()
+
+
+def test_layers_of_other_npus_are_not_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own, other = f"{LAYER},ethos-u55-256", "b,conv,28,28,16,32,3,3,ethos-u55-128"
+    args = ["targets", "calibrate", "npu", "--with", "vela", "--json", "--layers"]
+    assert run([*args, _file(tmp_path, f"{HEAD},accel", own, other)]) == 0
+    assert json.loads(capsys.readouterr().out)["layers"] == 1
+    assert run([*args, _file(tmp_path, f"{HEAD},accel", other)]) == 2
+    assert "no row of the table is for npu" in capsys.readouterr().out
+    assert run([*args, _file(tmp_path, f"{HEAD},accel", own, "c,conv,8,8,8,8,3,3,ethos-u99")]) == 2
+    assert "t2.csv:3" in capsys.readouterr().out
+
+
+def test_a_pipe_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pipe = tmp_path / "p.csv"
+    os.mkfifo(pipe)
+    for more in (["--with", str(pipe)], ["--with", "vela", "--layers", str(pipe)]):
+        assert run(["targets", "calibrate", "npu", *more]) == 2
+        assert "not a regular file" in capsys.readouterr().err
 
 
 def test_nothing_left_to_fit_is_an_error(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from h4hc.cost import cost_table, device_rejection, op_row
 from h4hc.costtypes import Cost, DeviceModel
 from h4hc.errors import H4hcError, MissingToolError, UserError
 from h4hc.layer_sample import sample_layers
-from h4hc.npu_cost import remarks
+from h4hc.npu_cost import facts, remarks
 from h4hc.system import System
 from h4hc.target_file import load_system
 from h4hc.units import PS_PER_S
@@ -57,7 +58,7 @@ def _calibration(folder: Path, fit: KindFit, source: str = "vendor") -> str:
     from h4hc.calibration import FORMAT, METHOD, Calibration, Source
 
     kind: Source = "vendor" if source == "vendor" else "measured"
-    made = Calibration(FORMAT, "0", kind, "r", METHOD, "npu", "0", "npu", 0, 1, (fit,), (), ())
+    made = Calibration(FORMAT, "0", kind, "r", METHOD, "npu", "0", "npu", facts(_npu("model")), 0, 1, (fit,), (), ())
     file = folder / "calibration.json"
     file.write_bytes(made.to_json())
     return str(file)
@@ -191,6 +192,22 @@ def test_kinds_that_a_calibration_lacks_are_told(tmp_path: Path) -> None:
     assert "1 fully_connected" in told.what
 
 
+@pytest.mark.parametrize(
+    ("change", "fact"),
+    [
+        (("npu.macs=128",), "macs"),
+        (("npu.clock_hz=250000000",), "clock_hz"),
+        (("npu.memory_mode=Sram_Only",), "memory_mode"),
+    ],
+)
+def test_a_calibration_of_another_npu_is_refused(change: tuple[str, ...], fact: str, tmp_path: Path) -> None:
+    file = _calibration(tmp_path, _fit("conv", 1.5, 0.9, 1.2))
+    with pytest.raises(UserError, match="for another device") as caught:
+        _npu(file, *change)
+    assert [p.where for p in caught.value.problems] == [("calibration.json", f"facts.{fact}")]
+    assert _npu(file, "npu.weight_ratio=0.5").name == "npu"  # the same NPU with other weights
+
+
 # --- table -------------------------------------------------------------------------------------------------
 
 
@@ -234,6 +251,67 @@ def test_an_activation_that_costs_nothing_does_not_hide_a_layer_and_one_that_doe
     assert "measured" not in _cost(device, tanh).terms[0].name
 
 
+def test_an_activation_is_known_in_any_case_and_an_unknown_one_is_an_error(tmp_path: Path) -> None:
+    device = _npu(_table(tmp_path, f"{HEAD},activation,cycles", f"{LAYER},ReLU,7000", f"{OTHER},HardSwish,9000"))
+    assert _cost(device, CONV).cycles == 7000
+    assert _cost(device, conv_workload(16, 32, (28, 28), (3, 3), activation="hard_swish")).cycles == 9000
+    with pytest.raises(UserError) as caught:
+        _npu(_table(tmp_path, f"{HEAD},activation,cycles", f"{LAYER},banana,7000", f"{OTHER},,9", f"{OTHER},Kiwi,9"))
+    told = [(p.where, p.what) for p in caught.value.problems]
+    assert told == [
+        (("table.csv:2",), "activation 'banana' is not known"),
+        (("table.csv:4",), "activation 'Kiwi' is not known"),
+    ]
+
+
+def test_rows_that_the_device_refuses_are_told(tmp_path: Path) -> None:
+    refused = "b,avgpool,64,64,8,8,5,5,4,SAME"
+    system = load_system("npu", (), _table(tmp_path, f"{HEAD},cycles", f"{LAYER},7000", f"{refused},100"))
+    table, lost = remarks(system.devices, CONV)
+    assert (table.code, lost.code, lost.severity) == ("H4W131", "H4W132", "warning")
+    assert "1 rows of the table" in lost.what
+    assert "table.csv:3" in lost.what
+    with pytest.raises(UserError, match="runs no layer of the table"):
+        _npu(_table(tmp_path, f"{HEAD},cycles", f"{refused},100"))
+
+
+def test_a_layer_without_energy_takes_the_scaled_model_as_layers_outside_the_table_do(tmp_path: Path) -> None:
+    base, other = _npu("model"), conv_workload(16, 32, (28, 28), (3, 3))
+    energy = 3 * _cost(base, CONV).energy.nominal
+    device = _npu(_table(tmp_path, f"{HEAD},cycles,energy_pj", f"{LAYER},7000,{energy}", f"{OTHER},9000,"))
+    assert _cost(device, other).cycles == 9000
+    assert _cost(device, other).energy.nominal == pytest.approx(3 * _cost(base, other).energy.nominal, rel=1e-4)
+    outside = conv_workload(16, 64, (28, 28), (3, 3))
+    assert _cost(device, outside).energy.nominal == pytest.approx(3 * _cost(base, outside).energy.nominal, rel=1e-4)
+
+
+def test_the_table_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was hashed is what was parsed, even if the file changes in between."""
+    table = Path(_table(tmp_path, f"{HEAD},cycles", f"{LAYER},7000"))
+    before = table.read_bytes()
+    read = Path.read_bytes
+
+    def then_changed(path: Path) -> bytes:
+        data = read(path)
+        if path == table:
+            path.write_bytes(before.replace(b"7000", b"9000"))
+        return data
+
+    monkeypatch.setattr(Path, "read_bytes", then_changed)
+    system = load_system("npu", (), str(table))
+    monkeypatch.undo()
+    assert _cost(system.device("npu"), CONV).cycles == 7000
+    table.write_bytes(before)
+    assert load_system("npu", (), str(table)).sha256 == system.sha256
+
+
+@pytest.mark.parametrize("name", ["pipe.csv", "pipe.json"])
+def test_a_pipe_is_refused(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UserError, match="not a regular file"):
+        _npu(str(tmp_path / name))
+
+
 def test_rows_of_other_npus_do_not_count(tmp_path: Path) -> None:
     rows = (f"ethos-u55-256,{LAYER},7000", f"ethos-u55-128,{LAYER},9000")
     table = _table(tmp_path, f"accel,{HEAD},cycles", *rows)
@@ -262,6 +340,8 @@ def test_rows_of_other_npus_do_not_count(tmp_path: Path) -> None:
         ((f"{HEAD},cycles", f"{LAYER},7000", f"again{LAYER[1:]},8000"), ["contradict each other"]),
         ((f"{HEAD},cycles", "a,warp,1,1,1,1,1,1,1,SAME,5", "b,conv,x,1,1,1,1,1,1,SAME,5"), ["'warp'", "h is 'x'"]),
         ((f"accel,{HEAD},cycles", f"ethos-u99,{LAYER},5"), ["'ethos-u99' is not known"]),
+        ((f"{HEAD},cycles", f"{LAYER},1e18"), ["1e+18 cycles are too long"]),
+        ((f"{HEAD},time_ms", f"{LAYER},1e9"), ["the fit of conv is out of range"]),
         (("h,w", "1,1"), ["no column 'layer'", "no column 'kind'"]),
         (("",), ["the table is empty"]),
     ],
