@@ -9,8 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from h4hc.sweep.row import Point, Row
 from h4hc.sweep.run import run_points, run_tasks
 from h4hc.sweep.tasks import Task, load_systems, make_tasks
 from tests.sweep.conftest import MODELS
+from tests.sweep.processes import outlives, wait_for
 
 Counts = list[tuple[int, int, int]]
 
@@ -225,28 +225,6 @@ def start(out: Path, *more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def wait_for(folder: Path, count: int, process: subprocess.Popen[str]) -> dict[str, int]:
-    """Entries of the cache with their inodes, once there are `count`."""
-    for _ in range(6000):
-        entries = {p.name: p.stat().st_ino for p in folder.glob("*.row")} if folder.is_dir() else {}
-        if len(entries) >= count:
-            return entries
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-    raise AssertionError("the sweep makes no progress")
-
-
-def outlives(group: int) -> bool:
-    """Whether a process of the group is still there after the little time that the last one takes to end."""
-    for _ in range(500):
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_a_killed_sweep_goes_on_where_it_stopped(tmp_path: Path, jobs: str) -> None:
@@ -269,11 +247,20 @@ def test_a_killed_sweep_goes_on_where_it_stopped(tmp_path: Path, jobs: str) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path, jobs: str) -> None:
+@pytest.mark.parametrize(
+    ("send", "number"),
+    [
+        (os.killpg, signal.SIGINT),  # as a terminal does: to the whole group
+        (os.kill, signal.SIGTERM),  # as a supervisor does: to the one process it knows
+    ],
+)
+def test_an_interrupted_sweep_keeps_what_is_done_and_says_how_to_go_on(
+    tmp_path: Path, jobs: str, send: Callable[[int, int], None], number: int
+) -> None:
     out = tmp_path / "out"
     process = start(out, "--jobs", jobs, "--json")
     wait_for(out / "cache", 2, process)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
+    send(process.pid, number)
     text, log = process.communicate(timeout=600)
     assert process.returncode == 130
     assert json.loads(text)["error"]["exit_code"] == 130
@@ -281,20 +268,6 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path, jobs: s
     assert f"{done} of 32 points are done and kept; the same command goes on from there" in log
     assert "Traceback" not in log
     assert not (out / "sweep.json").exists()
-    assert not outlives(process.pid)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_sigterm_to_the_parent_ends_like_ctrl_c(tmp_path: Path, jobs: str) -> None:
-    out = tmp_path / "out"
-    process = start(out, "--jobs", jobs, "--json")
-    wait_for(out / "cache", 2, process)
-    os.kill(process.pid, signal.SIGTERM)  # as a supervisor does: to the one process it knows
-    text, log = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert json.loads(text)["error"]["exit_code"] == 130
-    assert "points are done and kept; the same command goes on from there" in log
     assert not outlives(process.pid)
 
 
