@@ -89,15 +89,15 @@ class SharedMemoryInterconnect:
         return [MoveStep("transfer", "dma", tensor.size_bytes, latency, energy, marks) for _ in behind]
 
     def _cache(self, tensor: Tensor, src: str, dst: str) -> list[MoveStep]:
-        """Clean what the host wrote, or invalidate what it will read: t = call + lines * time per line."""
+        """Clean what the host wrote, or invalidate what it will read: a call and so much a line, time and energy."""
         if src == dst or HOST not in (src, dst):
             return []
         cache = self._spec.cache
         per_line = cache.clean_per_line if src == HOST else cache.invalidate_per_line
         lines = ceil_div(tensor.size_bytes, cache.line_bytes)
         latency = whole(cache.call.times(PS_PER_NS)) + whole(per_line.times(lines * PS_PER_NS))
-        energy = whole(cache.energy_per_line.times(lines))
-        marks = _marks(cache.call, per_line, cache.energy_per_line)
+        energy = whole(cache.call_energy.times(1)) + whole(cache.energy_per_line.times(lines))
+        marks = _marks(cache.call, per_line, cache.call_energy, cache.energy_per_line)
         return [MoveStep("cache", HOST, tensor.size_bytes, latency, energy, marks)]
 
     def _layout_engine(self, tensor: Tensor, src: str, dst: str) -> str:
