@@ -153,12 +153,12 @@ def speed_table(workload: Workload) -> Table:
 
 def _speeds_s(workload: Workload) -> tuple[float, float, float]:
     """Nothing is known at the start: an operator for the first time, again; a table, nothing known again."""
-    from targets.ethos_u.blocks import choose_blocks
+    from targets.ethos_u.blocks import forget
 
-    choose_blocks.cache_clear()
+    forget()
     device = load_system("npu").device("npu")
     first, again = asked_s(device, workload), asked_s(device, workload)
-    choose_blocks.cache_clear()
+    forget()
     system = load_system("npu")
     begun = time.process_time()
     cost_table(workload, system)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from h4hc.workload import Layout, MoveParams, Op, Workload
-from targets.ethos_u.vendor.network import Network, cannot, memory_shape, order_of
-from targets.ethos_u.vendor.tflite import Ref, Shape
+from h4hc.workload import MoveParams, Op
+from targets.ethos_u.axes import memory_shape, order_of, transposition
+from targets.ethos_u.vendor.network import Network, cannot
+from targets.ethos_u.vendor.tflite import Ref
 
 
 def emit_move(net: Network, op: Op, p: MoveParams) -> None:
@@ -34,36 +35,13 @@ def emit_view(net: Network, op: Op, p: MoveParams) -> None:
 
 def _transpose(net: Network, op: Op, p: MoveParams) -> None:
     target = net.workload.tensor[op.outputs[0]]
-    shape, perm = transposition(op, p, net.workload, net.order(op))
+    shape, perm = transposition(op, p, net.workload)
     data = net.read(op, op.inputs[0], shape)
     if perm == tuple(range(len(perm))):  # only axes of length one change places
         made = net.step(op, "RESHAPE", [data, net.model.ints(memory_shape(target))], memory_shape(target))
     else:
         made = net.transposed(op, data, perm)
     net.finish(op, made)
-
-
-def transposition(op: Op, p: MoveParams, workload: Workload, layout: Layout) -> tuple[Shape, tuple[int, ...]]:
-    """Shape in memory and order of its axes, as few as can be; an input that lies in `layout`."""
-    source, target = workload.tensor[op.inputs[0]], workload.tensor[op.outputs[0]]
-    have = order_of(len(source.shape), layout)
-    perm = tuple(have.index(p.perm[a]) for a in order_of(len(target.shape), target.layout))
-    return joined(memory_shape(source, layout), perm)
-
-
-def joined(shape: Shape, perm: tuple[int, ...]) -> tuple[Shape, tuple[int, ...]]:
-    """The same transpose with fewer axes: those of length one dropped, neighbours that stay neighbours made one."""
-    kept = [a for a in perm if shape[a] != 1]
-    groups: list[list[int]] = []
-    for axis in kept:
-        follows = groups and all(shape[a] == 1 for a in range(groups[-1][-1] + 1, axis)) and axis > groups[-1][-1]
-        if follows:
-            groups[-1].append(axis)
-        else:
-            groups.append([axis])
-    ordered = sorted(groups)
-    sizes = tuple(int(np.prod([shape[a] for a in group])) for group in ordered)
-    return sizes, tuple(ordered.index(group) for group in groups)
 
 
 def _changed(net: Network, op: Op, names: tuple[str, ...]) -> int:

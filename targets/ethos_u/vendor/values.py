@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from h4hc.workload import ElementwiseParams, Op, OpKind
-from targets.ethos_u.vendor.network import Network, cannot, few_axes, memory_shape, order_of
+from targets.ethos_u.axes import memory_shape, order_of
+from targets.ethos_u.vendor.network import Network, cannot, few_axes
 from targets.ethos_u.vendor.numbers import SCALE
 from targets.ethos_u.vendor.tflite import Option, Quant, Ref, Shape
 
