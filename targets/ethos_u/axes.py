@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
-from h4hc.workload import Layout, MoveParams, Op, Tensor, Workload
+from h4hc.workload import ElementwiseParams, Layout, MoveParams, Op, Tensor, Workload
 
 Shape = tuple[int, ...]
 
@@ -48,3 +48,19 @@ def joined(shape: Shape, perm: tuple[int, ...]) -> tuple[Shape, tuple[int, ...]]
     ordered = sorted(groups)
     sizes = tuple(prod(shape[a] for a in group) for group in ordered)
     return sizes, tuple(ordered.index(group) for group in groups)
+
+
+def operand_constants(op: Op, workload: Workload) -> tuple[str, ...]:
+    """The constants that are operands. The other ones of a quantised operator are scales and zero points.
+
+    Of elementwise operators as many as there are operands without an activation, the largest first chosen, as large as
+    the result where nothing is repeated; of the others those with as many axes as the result.
+    """
+    result = workload.tensor[op.outputs[0]].shape
+    shape = {name: workload.tensor[name].shape for name in op.weights}
+    p = op.params
+    if not isinstance(p, ElementwiseParams):
+        return tuple(name for name in op.weights if len(shape[name]) == len(result))
+    known = [name for name in op.weights if p.broadcast != "none" or prod(shape[name]) == prod(result)]
+    largest = sorted(known, key=lambda name: -prod(shape[name]))[: max(0, p.operands - len(op.inputs))]
+    return tuple(name for name in known if name in largest)

@@ -6,7 +6,7 @@ from math import prod
 
 from h4hc.workload import ElementwiseParams, Op, OpKind, Workload
 from targets.ethos_u import functions
-from targets.ethos_u.axes import Shape, order_of, working_layout
+from targets.ethos_u.axes import Shape, operand_constants, order_of, working_layout
 from targets.ethos_u.maps import folded, physical, requantised
 from targets.ethos_u.norms import scaled
 from targets.ethos_u.softmax import CONSTANT, INT32
@@ -34,7 +34,7 @@ def elementwise_passes(op: Op, p: ElementwiseParams, workload: Workload) -> tupl
 def _operands(op: Op, p: ElementwiseParams, workload: Workload) -> list[Shape]:
     """Shapes of all operands in the order of memory, with the axes of the result."""
     result = workload.tensor[op.outputs[0]].shape
-    shapes = [workload.tensor[name].shape for name in (*op.inputs, *op.weights)]
+    shapes = [workload.tensor[name].shape for name in (*op.inputs, *operand_constants(op, workload))]
     missing = max(2, p.operands) - len(shapes)  # one that is read twice, or a constant that is part of the operator
     shapes += [(1,) if p.broadcast == "scalar" else result] * missing
     order = order_of(len(result), working_layout(op, workload))

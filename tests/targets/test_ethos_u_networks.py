@@ -16,7 +16,7 @@ from h4hc.costtypes import ZERO, DeviceModel
 from h4hc.quantity import Quantity
 from h4hc.target_file import load_system
 from h4hc.units import PS_PER_S
-from h4hc.workload import Op, Workload
+from h4hc.workload import ConvParams, Op, Workload
 from h4hc.zoo.build import build_model
 from targets.ethos_u.device import EthosU
 from targets.ethos_u.lanes import operator
@@ -181,6 +181,8 @@ def test_a_dedicated_sram_keeps_each_map_that_fits_by_itself() -> None:
     small = replace(middle, tensors=tuple(replace(t, size_bytes=9) if t.name == "m" else t for t in middle.tensors))
     device = _npu("npu-u65-mid", f"npu.cache_bytes={shapes['y'] - 1}")
     assert isinstance(device, EthosU)
-    grown = replace(small.ops[1].params, in_channels=1)  # type: ignore[call-arg]
+    params = small.ops[1].params
+    assert isinstance(params, ConvParams)
+    grown = replace(params, in_channels=1)
     (part,) = operator(device.spec, replace(small.ops[1], params=grown), small).parts[1]
     assert (part.in_sram[0], part.in_sram[2]) == (True, False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from h4hc.workload import MoveParams, Op
-from targets.ethos_u.axes import memory_shape, order_of, transposition
+from targets.ethos_u.axes import memory_shape, operand_constants, order_of, transposition
 from targets.ethos_u.vendor.network import Network, cannot
 from targets.ethos_u.vendor.tflite import Ref
 
@@ -46,7 +46,7 @@ def _transpose(net: Network, op: Op, p: MoveParams) -> None:
 
 def _changed(net: Network, op: Op, names: tuple[str, ...]) -> int:
     """The axis in memory order along which the tensors differ from the operator's other side."""
-    whole = net.workload.tensor[op.outputs[0] if names == op.inputs else op.inputs[0]].shape
+    whole = net.workload.tensor[op.inputs[0] if names == op.outputs else op.outputs[0]].shape
     parts = [net.workload.tensor[name].shape for name in names]
     differing = [a for a in range(len(whole)) if any(part[a] != whole[a] for part in parts)]
     if len(differing) > 1:
@@ -58,12 +58,13 @@ def _changed(net: Network, op: Op, names: tuple[str, ...]) -> int:
 
 def _concat(net: Network, op: Op, p: MoveParams) -> None:
     """Operands in order; a constant behind the others unless numbers know the order. All are brought to one scale."""
-    axis = _changed(net, op, (*op.inputs, *op.weights) if op.weights else op.inputs)
+    constants = operand_constants(op, net.workload)
+    axis = _changed(net, op, (*op.inputs, *constants) if constants else op.inputs)
     quant = net.result_quant(op) if net.numbers.quant(op.outputs[0]) else None
     operands: list[Ref] = []
     for name in op.inputs:
         operands.append(net.read(op, name))
-    for name in op.weights:
+    for name in constants:
         values, scale = net.numbers.constant(op, name, memory_shape(net.workload.tensor[name], net.order(op)))
         operands.append(net.constant(op, values, scale))
     quant = quant or operands[0].quant
