@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from h4hc.cli import run
-from tests.sweep.processes import outlives, wait_for
+from tests.sweep.processes import outlives, start, wait_for
 
 PICTURES = {f"{name}.{kind}" for name in ("ds-cnn", "overview") for kind in ("png", "svg")}
 
@@ -73,13 +71,7 @@ def test_pictures_stay_where_none_are_drawn(
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_sigterm_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path, jobs: str) -> None:
     words = ["study", "paper", "--quick", "--no-plots", "--jobs", jobs, "-o", str(tmp_path / "out"), "--json"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "h4hc", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = start(*words)
     wait_for(tmp_path / "out" / "cache", 2, process)
     os.kill(process.pid, signal.SIGTERM)
     text, log = process.communicate(timeout=600)

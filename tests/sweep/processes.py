@@ -1,11 +1,25 @@
-"""Watching a run that is to be interrupted."""
+"""A run that is to be interrupted: started, watched."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
+
+
+def start(*words: str) -> subprocess.Popen[str]:
+    """`h4hc WORDS` in a process group of its own, which Ctrl-C reaches even where a shell runs the tests unattended."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "h4hc", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def wait_for(folder: Path, count: int, process: subprocess.Popen[str]) -> dict[str, int]:
