@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -9,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from h4hc.api import CompileOptions, compile_model
 
 SHAPE = (1, 16, 24, 24)
-CASES = {
+CASES: dict[str, tuple[tuple[str, str], dict[str, Any]]] = {
     "Add": (("x", "y"), {}),
     "Mul": (("x", "y"), {}),
     "Mul of one": (("x", "x"), {}),
@@ -23,8 +25,8 @@ def _model(case: str, quantised: bool) -> bytes:
     operands, attributes = CASES[case]
     kernel = np.ones((1, 16, 24, 24) if "Concat" in case else (1, 16, 1, 1), np.float32)
     weights = [
-        numpy_helper.from_array(np.float32(0.05), "scale"),
-        numpy_helper.from_array(np.int8(0), "zero"),
+        numpy_helper.from_array(np.array(0.05, np.float32), "scale"),
+        numpy_helper.from_array(np.array(0, np.int8), "zero"),
         numpy_helper.from_array((kernel * 20).astype(np.int8) if quantised else kernel, "k"),
     ]
     kind = TensorProto.INT8 if quantised else TensorProto.FLOAT
@@ -43,7 +45,8 @@ def _model(case: str, quantised: bool) -> bytes:
     value = helper.make_tensor_value_info
     inputs = [value(n, kind, SHAPE) for n in dict.fromkeys(operands) if n != "k"]
     graph = helper.make_graph(nodes, "net", inputs, [value("z", kind, out)], weights)
-    return helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)]).SerializeToString()
+    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)])
+    return bytes(model.SerializeToString())
 
 
 def _cycles(case: str, quantised: bool, npu_cost: str) -> int | None:
