@@ -81,7 +81,7 @@ def test_default_system_is_the_documented_one() -> None:
     assert rows["cim", "bank_bits"] == str(8 * 1024 * 1024)
     assert rows["cim", "read_cycle"].startswith("3 ns")
     assert rows["host", "clock_hz"] == "400000000 Hz"
-    assert rows["system", "shared.sram.size_bytes"] == f"{2 * 1024 * 1024} B"
+    assert rows["system", "sram.size_bytes"] == f"{2 * 1024 * 1024} B"
     assert "guess" in rows["npu", "mac_energy"]
 
 
