@@ -102,7 +102,7 @@ def test_the_configuration_says_what_the_tool_own_says(macs: int, mode: str, con
     )
     workload = conv_workload(32, 64, (28, 28), (3, 3))
     file = tmp_path / "layer.tflite"
-    file.write_bytes(operator_model(workload.ops[0], workload))
+    file.write_bytes(operator_model(workload.ops[0], workload).tflite)
     vela = [sys.executable, "-m", "ethosu.vela", str(file), "--accelerator-config", f"ethos-u65-{macs}"]
     vela += [
         "--config",
@@ -147,7 +147,7 @@ def test_a_refused_file_is_an_error_with_the_reason() -> None:
     workload = fc_workload(1, 8, 8)
     nonsense = replace(machine(_npu().spec), configuration="[architecture]\nmacs=77\n")
     with pytest.raises(CostModelError, match="refuses the file") as caught:
-        estimate(operator_model(workload.ops[0], workload), nonsense)
+        estimate(operator_model(workload.ops[0], workload).tflite, nonsense)
     assert caught.value.problems[0].why
 
 

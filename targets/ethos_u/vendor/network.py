@@ -60,13 +60,17 @@ class Network:
         layout = layout or self.order(op)
         natural = memory_shape(tensor, layout)
         if name not in self.values:
-            quant = self.numbers.quant(name) or DEFAULT
             first = (shape or natural) if self.alone else memory_shape(tensor)
-            self.values[name] = self.inputs[name] = self.model.activation(name, first, quant)
+            self.entered(name, first, self.numbers.quant(name) or DEFAULT)
         ref = self.values[name]
         if not self.alone and order_of(len(natural), layout) != order_of(len(natural), tensor.layout):
             ref = self._turned(op, self.reshaped(op, ref, memory_shape(tensor)), tensor, layout)
         return self.reshaped(op, ref, shape or natural)
+
+    def entered(self, name: str, shape: Shape, quant: Quant) -> Ref:
+        """A tensor that no operator written here makes: an input of the file."""
+        ref = self.values[name] = self.inputs[name] = self.model.activation(name, shape, quant)
+        return ref
 
     def _turned(self, op: Op, ref: Ref, tensor: Tensor, layout: Layout) -> Ref:
         have = order_of(len(tensor.shape), tensor.layout)
