@@ -113,7 +113,7 @@ def test_a_transpose_with_joined_axes_moves_the_same_bytes(shape: list[int], ran
 def test_what_tflite_has_no_form_of_is_an_error_that_names_the_nodes() -> None:
     workload = samples.legal()[OpKind.GENERIC]
     with pytest.raises(CostModelError, match="as TFLite") as caught:
-        operator_model(workload.ops[0], workload).tflite
+        operator_model(workload.ops[0], workload)
     assert caught.value.problems[0].where == ("op",)
     model = TfliteModel("m")
     with pytest.raises(InternalError, match="NOT_THERE"):
@@ -138,6 +138,6 @@ def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "flatbuffers", None)
     workload = fc_workload(1, 8, 8)
     with pytest.raises(MissingToolError, match="not installed") as caught:
-        operator_model(workload.ops[0], workload).tflite
+        operator_model(workload.ops[0], workload)
     assert caught.value.exit_code == 10
     assert "h4hc[ethosu]" in caught.value.problems[0].hint

@@ -1,7 +1,7 @@
 """Costs with the vendor's cycles in the place of the model's: what `--npu-cost vela` asks.
 
-Latency: the vendor's estimate of the operator by itself, lane by lane. Energy: the model's, since the vendor has none,
-for as many cycles as the vendor says.
+Latency: the vendor's estimate of the operator as it lies in its network (inside.py), lane by lane. Energy: the model's,
+since the vendor has none, for as many cycles as the vendor says.
 The bounds are those of `calibration`, which says how far silicon was from such estimates.
 """
 

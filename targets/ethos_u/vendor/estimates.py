@@ -1,4 +1,4 @@
-"""The vendor's estimate for operators of a Workload: one by itself, or many in one network."""
+"""The vendor's estimate for operators of a Workload: one as it lies there, or a whole network."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """One operator as it lies inside a network: between neighbours that make its tensors inner ones.
 
 The vendor's compiler keeps the tensors between two operators in bricks of 16 channels and the file's own plainly, which
-can cost twice as much. So what makes an input, and what reads an output, is written with the operator, and its own steps
+can cost twice as much. So what makes an input, and what reads an output, is written with the operator; its own steps
 are told from theirs by the file's operators they come from. Inputs and outputs of the Workload stay those of the file.
 
 The compiler fetches weights and tables behind the operator before, which costs are not to count on: they say what an
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from h4hc.workload import MoveParams, Op
 from targets.ethos_u.maps import place_of
-from targets.ethos_u.vendor.network import DEFAULT, MOST_AXES, Network, few_axes
+from targets.ethos_u.vendor.network import DEFAULT, Network, few_axes
 from targets.ethos_u.vendor.tflite import Quant, Ref, Shape
 
 NEIGHBOUR = "ABS"  # nothing is merged into it, and it into nothing; it takes any shape and keeps the scale
@@ -30,23 +30,23 @@ class Inside(Network):
 
     ours: set[int] = field(default_factory=set)
 
-    def entered(self, name: str, shape: Shape, quant: Quant) -> Ref:
+    def entered(self, op: Op, name: str, shape: Shape, quant: Quant) -> Ref:
         """An inner tensor comes out of a neighbour."""
-        ref = super().entered(name, shape, quant)
+        ref = super().entered(op, name, shape, quant)
         if self._inner(name):
-            ref = self.values[name] = self._neighbour(f"before {name}", ref)
+            ref = self.values[name] = self._neighbour(op, ref)
         return ref
 
     def tensors(self, op: Op) -> tuple[list[Ref], list[Ref]]:
         """Inputs and outputs of the file, once `op` is written; neighbours behind it are written here."""
-        inputs = list(self.inputs.values())
-        results = [self._result(name) for name in op.outputs]
-        others = [self._neighbour(f"also {name}", self.values[name]) for name in self._shared(op)]
+        inputs, made = list(self.inputs.values()), [(name, self.values[name]) for name in op.outputs]
+        results = [self._neighbour(op, ref) if self._inner(name) else ref for name, ref in made]
+        others = [self._neighbour(op, self.values[name]) for name in self._shared(op)]
         if not others:
             return inputs, results
         keeper = self.model.activation("keeper", KEEPER, DEFAULT)
         # the last of a file's outputs is the first that the compiler makes
-        return [*inputs, keeper], [*results, self._neighbour("kept", keeper), *others]
+        return [*inputs, keeper], [*results, self._neighbour(op, keeper), *others]
 
     def _shared(self, op: Op) -> list[str]:
         """Inner inputs that get another reader."""
@@ -55,30 +55,14 @@ class Inside(Network):
             return [name for name in inner if len(self.workload.readers[name]) > 1]
         return inner
 
-    def _result(self, name: str) -> Ref:
-        ref = self.values[name]
-        return self._neighbour(f"behind {name}", ref) if self._inner(name) else ref
-
     def _inner(self, name: str) -> bool:
         return place_of(name, self.workload) == "inner"
 
-    def _neighbour(self, name: str, ref: Ref) -> Ref:
+    def _neighbour(self, op: Op, ref: Ref) -> Ref:
         """The same values from another operator, which takes four axes at most."""
-        assert ref.quant is not None, name
         begun = self.model.operator_count
-        shape = ref.shape
-        if len(shape) > MOST_AXES:
-            ref = self._reshaped(f"{name}, four axes", ref, few_axes(shape))
-        made = self.model.activation(name, ref.shape, ref.quant, ref.dtype)
-        self.model.operator(NEIGHBOUR, [ref], [made])
-        made = self._reshaped(f"{name}, as it was", made, shape)
+        source = self.reshaped(op, ref, few_axes(ref.shape))
+        made = self.step(op, NEIGHBOUR, [source], source.shape, dtype=ref.dtype)
+        made = self.reshaped(op, made, ref.shape)
         self.ours |= set(range(begun, self.model.operator_count))
-        return made
-
-    def _reshaped(self, name: str, ref: Ref, shape: Shape) -> Ref:
-        if ref.shape == shape:
-            return ref
-        assert ref.quant is not None, name
-        made = self.model.activation(name, shape, ref.quant, ref.dtype)
-        self.model.operator("RESHAPE", [ref, self.model.ints(shape)], [made])
         return made

@@ -1,4 +1,4 @@
-"""Operators of a Workload as TFLite files: one operator by itself, or a whole network."""
+"""Operators of a Workload as TFLite files: one operator as it lies in a network, or a whole one."""
 
 from __future__ import annotations
 
