@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from h4hc import __version__
@@ -102,6 +102,7 @@ def _vendor(device: DeviceModel, wish: Wish) -> tuple[str, Iterator[_Reference]]
         layers = sample_layers(wish.samples, wish.seed)
     else:
         layers = agreeing(wish.layers, device, wish.layers_name)
+    layers = [_inside(row) for row in layers]
 
     def ask() -> Iterator[_Reference]:
         for row in layers:
@@ -113,6 +114,11 @@ def _vendor(device: DeviceModel, wish: Wish) -> tuple[str, Iterator[_Reference]]
                 yield _Reference(row, answers.cost(op, _mode(device), workload).latency.nominal, None)
 
     return answers.name, ask()
+
+
+def _inside(row: LayerRow) -> LayerRow:
+    """The layer between two others, as most are that a calibration is for, instead of between a model's borders."""
+    return replace(row, workload=replace(row.workload, inputs=(), outputs=()))
 
 
 def _table(device: DeviceModel, path: Path) -> tuple[str, Iterator[_Reference]]:

@@ -121,16 +121,18 @@ class Cost:
         clock_hz: int = 0,
     ) -> Cost:
         """Compose a cost out of its terms; latency = max(parallel) + sum(serial), each bound by itself."""
-        low = nominal = high = 0  # of the parallel terms, then of the whole latency
-        serial, energy = [], []
+        low = nominal = high = 0  # of the parallel terms
+        waits, energy = [], []
         for term in terms:
             energy.append(term.energy)
+            busy = term.latency
             if term.role == "serial":
-                serial.append(term.latency)
-            else:
-                busy = term.latency
-                low, nominal, high = max(low, busy.low), max(nominal, busy.nominal), max(high, busy.high)
-        latency = Interval.sum(Interval(low, nominal, high), *serial)
+                waits.append(busy)
+                continue
+            low = busy.low if busy.low > low else low
+            nominal = busy.nominal if busy.nominal > nominal else nominal
+            high = busy.high if busy.high > high else high
+        latency = Interval.sum(Interval(low, nominal, high), *waits)
         total = Interval.sum(*energy)
         return Cost(mode, latency, total, cycles, bound, terms, bytes_moved, unit_weight_bytes, model, marks, clock_hz)
 

@@ -1,7 +1,7 @@
 """Where the NPU's costs come from: `--npu-cost model | vela | FILE.json | FILE.csv`.
 
 model  the analytic model of the device's family, unchanged.
-vela   the vendor's compiler, asked for each operator by itself in this process; an optional extra.
+vela   the vendor's compiler, asked for each operator in this process; an optional extra.
 JSON   a calibration (`h4hc targets calibrate`): model * ratio, with the spread of its residuals as interval.
 CSV    a table of measured layers: an operator in it takes its measured figures, the others the model times the ratio
        that the table's layers of their kind show.

@@ -63,10 +63,10 @@ class _Fitting(NamedTuple):
 
 
 class _Choices(NamedTuple):
-    """Those of the fitting blocks that an output of a certain size has use for."""
+    """Those of the fitting blocks that an output of a certain size has use for; measures: see _Fitting, one by one."""
 
     at: Ints  # of the fitting ones
-    measures: Floats
+    measures: tuple[Floats, ...]
 
 
 def is_part_kernel(work: Work) -> bool:
@@ -179,12 +179,12 @@ def _dilated(work: Work) -> tuple[int, int]:
 def _choices(arch: Arch, room: _Room, sides: tuple[int, int], limit: int, outputs: int) -> _Choices:
     """Blocks up to the sides of an output, and of a depth that is tried for it."""
     found = _fitting(arch, room)
-    height, width, depth = found.blocks
-    within = _depths(arch.ofm_ublock[2], arch.split_depth, arch.ofm_block_max[2], outputs, limit)[depth]
-    within &= height <= sides[0]
-    within &= width <= sides[1]
+    within = _depths(arch.ofm_ublock[2], arch.split_depth, arch.ofm_block_max[2], outputs, limit)[found.blocks[2]]
+    for side, most, blocks in zip(sides, arch.ofm_block_max, found.blocks, strict=False):
+        if side < most:
+            within &= blocks <= side
     at = within.nonzero()[0]
-    return _Choices(at, found.measures.take(at, axis=1))
+    return _Choices(at, tuple(measure.take(at) for measure in found.measures))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -269,36 +269,37 @@ def _cheapest(cost: Floats, fetched: Hwc, places: Ints, found: _Fitting) -> int:
     return int(places[first])
 
 
-def _traffic(arch: Arch, work: Work, fetched: Hwc, measures: Floats) -> Floats:
+def _traffic(arch: Arch, work: Work, fetched: Hwc, measures: tuple[Floats, ...]) -> Floats:
     """Input and weight elements fetched for each output element (elementwise: number of blocks).
 
     measures: see _Fitting.
     """
     elements = volume(work.ofm)
+    high, wide, deep, area, inputs, count = measures
     cost: Floats
     if work.unit == "elementwise":
-        cost = elements / measures[5]
+        cost = elements / count
     else:
-        parts = np.array(work.ofm, np.float64)[:, None] / measures[:3]
-        cost = measures[3] * (fetched[2] * _repeats(arch, work))
+        rows, columns, depths = work.ofm[0] / high, work.ofm[1] / wide, work.ofm[2] / deep
+        cost = area * (fetched[2] * _repeats(arch, work))
         if work.unit == "pool":
             # Windows that do not overlap cost the same in any block: only rounding to single precision tells them
             # apart.
-            cost = _single(_single(_single(_single(cost) * _single(parts[0])) * _single(parts[1])) / elements)
+            cost = _single(_single(_single(_single(cost) * _single(rows)) * _single(columns)) / elements)
         else:
-            cost *= parts[0]
-            cost *= parts[1]
-            whole = np.ceil(parts)
+            cost *= rows
+            cost *= columns
             if work.unit != "depthwise":
-                cost *= whole[2]
+                cost *= np.ceil(depths)
             if work.unit in ("conv", "depthwise", "vector"):
-                weights = whole[0] * whole[1]
+                weights = np.ceil(rows) * np.ceil(columns)
                 weights *= work.kernel[0] * work.kernel[1] * fetched[2]
                 if work.unit != "depthwise":
-                    weights *= parts[2] * measures[2]
+                    depths *= deep
+                    weights *= depths
                 cost += weights
             cost /= elements
-    cost /= 1.0 + (measures[4] > volume(fetched) / DOUBLE)  # blocks of more than half the input count half
+    cost /= 1.0 + (inputs > volume(fetched) / DOUBLE)  # blocks of more than half the input count half
     return cost
 
 

@@ -72,28 +72,33 @@ def _terms(spec: EthosUSpec, lanes: tuple[Lanes, ...]) -> tuple[Three, tuple[Ter
     array, feature maps, weights in parallel; then the cycles by which each pass's own maximum exceeds theirs; the clock
     runs through all of them.
     """
-    *busy, totals, read, written, read_2nd, written_2nd, macs, outputs, _ = zip(*lanes, strict=True)
-    waits = [max(0.0, total - max(lane)) for total, lane in zip(totals, zip(*busy, strict=True), strict=True)]
-    array, sram, second = [_calibrated(spec, *lane) for lane in busy]
-    stalls = _calibrated(spec, *waits)
-    low, nominal, high = [max(lane) + wait for *lane, wait in zip(array, sram, second, stalls, strict=True)]
+    array, sram, second, _, read, written, read_2nd, written_2nd, macs, outputs, _ = zip(*lanes, strict=True)
+    waits = [max(0.0, n.total - max(n.array, n.sram, n.second)) for n in lanes]
+    works, maps = _calibrated(spec, *array), _calibrated(spec, *sram)
+    weights, stalls = _calibrated(spec, *second), _calibrated(spec, *waits)
+    low, nominal, high = map(max, works, maps, weights)
+    cycles = low + stalls[0], nominal + stalls[1], high + stalls[2]
     hz, near, far = spec.clock_hz, spec.shared.sram, spec.shared.flash
     work = _energy((spec.mac_energy, macs), (spec.output_energy, outputs))
     near_energy = _energy((near.read_energy, _spread(*read)), (near.write_energy, _spread(*written)))
     far_energy = _energy((far.read_energy, _spread(*read_2nd)), (spec.flash_port.write_energy, _spread(*written_2nd)))
-    return (low, nominal, high), (
-        Term("array", "parallel", at_clock(array, hz), work, "mac_array"),
-        Term("feature maps", "parallel", at_clock(sram, hz), near_energy, "sram"),
-        Term("weights", "parallel", at_clock(second, hz), far_energy, "flash"),
+    return cycles, (
+        Term("array", "parallel", at_clock(works, hz), work, "mac_array"),
+        Term("feature maps", "parallel", at_clock(maps, hz), near_energy, "sram"),
+        Term("weights", "parallel", at_clock(weights, hz), far_energy, "flash"),
         Term("port stalls", "serial", at_clock(stalls, hz), ZERO, "sram"),
-        clock_term(spec, (low, nominal, high)),
+        clock_term(spec, cycles),
     )
 
 
 def _calibrated(spec: EthosUSpec, low: float, nominal: float, high: float) -> Three:
     """Cycles after calibration. A choice between corners may turn them round: the bounds then close up."""
     by = spec.calibration
-    return min(low, nominal) * by.low, nominal * by.value, max(nominal, high) * by.high
+    return (
+        (low if low < nominal else nominal) * by.low,
+        nominal * by.value,
+        (high if high > nominal else nominal) * by.high,
+    )
 
 
 def clock_term(spec: EthosUSpec, cycles: Three) -> Term:
@@ -103,6 +108,8 @@ def clock_term(spec: EthosUSpec, cycles: Three) -> Term:
 
 def _spread(low: int, nominal: int, high: int) -> Three:
     """Bounds of a count that the corners may turn round."""
+    if low == nominal == high:
+        return low, nominal, high
     return min(low, nominal, high), nominal, max(low, nominal, high)
 
 
@@ -138,21 +145,20 @@ def _view_cost(spec: EthosUSpec, mode: Mode) -> Cost:
 
 def _marks(spec: EthosUSpec, parts: tuple[Pass, ...], lanes: Lanes) -> tuple[str, ...]:
     """Marks of the numbers that this operator's cost rests on."""
-    shared, port, second = spec.shared, spec.sram_port, spec.flash_port
-    used: list[Quantity] = [getattr(spec.variant, name) for p in parts for name in stages(p.work)]
-    used += [port.bytes_per_cycle, port.read_latency, port.write_latency, port.burst]
-    used += [spec.calibration, spec.cycle_energy, shared.sram.read_energy, shared.sram.write_energy]
+    works = [part.work for part in parts]
+    used = {spec.stage_marks[name] for work in works for name in stages(work)}
+    used |= spec.common_marks
     if lanes.macs:
-        used.append(spec.mac_energy)
+        used.add(spec.mac_energy.mark)
     if lanes.outputs:
-        used.append(spec.output_energy)
-    if any(p.work.weights for p in parts):
-        used.append(spec.weight_ratio)
-    tables = any(p.work.activation == "lut" for p in parts)
+        used.add(spec.output_energy.mark)
+    if any(work.weights for work in works):
+        used.add(spec.weight_ratio.mark)
+    tables = any(work.activation == "lut" for work in works)
     if tables:
-        used.append(spec.table_load)
+        used.add(spec.table_load.mark)
     if lanes.second_read or lanes.second_written or (spec.memory_mode != "Sram_Only" and tables):
-        used += [shared.flash.bandwidth, shared.flash.read_energy, second.read_latency]
+        used |= spec.second_marks
     if lanes.second_written:
-        used += [second.write_latency, second.write_energy, second.burst]
-    return tuple(sorted({q.mark for q in used}))
+        used |= spec.second_write_marks
+    return tuple(sorted(used))

@@ -84,10 +84,18 @@ def operator(spec: EthosUSpec, op: Op, workload: Workload) -> Operator:
     if found is None:
         made = {id(work): _pass(spec, op, work) for work in {id(w): w for w in works}.values()}
         parts = tuple(zip(*(made[id(work)] for work in works), strict=True))
-        lanes = (operator_lanes(spec, p, corner, None) for p, corner in zip(parts, spec.corners, strict=True))
-        found = spec.memo[works] = Operator(parts, tuple(lanes))
+        found = spec.memo[works] = Operator(parts, _first_lanes(spec, parts))
     assert isinstance(found, Operator)
     return found
+
+
+def _first_lanes(spec: EthosUSpec, parts: tuple[tuple[Pass, ...], ...]) -> tuple[Lanes, ...]:
+    """Lanes at the three corners of an operator that starts the network; one object where they do not differ."""
+    lanes: list[Lanes] = []
+    for own, corner, is_new in zip(parts, spec.corners, spec.new_passes, strict=True):
+        same = not is_new and not any(part.waits for part in own)
+        lanes.append(lanes[-1] if same else operator_lanes(spec, own, corner, None))
+    return tuple(lanes)
 
 
 def _spilled(spec: EthosUSpec, works: tuple[Work, ...], op: Op, workload: Workload) -> tuple[Work, ...]:

@@ -209,6 +209,29 @@ class EthosUSpec(Sourced):
         )
 
     @cached_property
+    def stage_marks(self) -> dict[str, str]:
+        """Evidence marks of the output stage's rates."""
+        return {name: getattr(self.variant, name).mark for name in STAGES}
+
+    @cached_property
+    def common_marks(self) -> frozenset[str]:
+        """Marks of the numbers that every operator's cost rests on."""
+        port, sram = self.sram_port, self.shared.sram
+        used = [port.bytes_per_cycle, port.read_latency, port.write_latency, port.burst]
+        return _marks(*used, self.calibration, self.cycle_energy, sram.read_energy, sram.write_energy)
+
+    @cached_property
+    def second_marks(self) -> frozenset[str]:
+        """Marks of what reads the second memory."""
+        flash = self.shared.flash
+        return _marks(flash.bandwidth, flash.read_energy, self.flash_port.read_latency)
+
+    @cached_property
+    def second_write_marks(self) -> frozenset[str]:
+        """Marks of what writes the second memory."""
+        return _marks(self.flash_port.write_latency, self.flash_port.write_energy, self.flash_port.burst)
+
+    @cached_property
     def memo(self) -> dict[object, object]:
         """Operators worked out before (lanes.py): pure, so that asking again is only quicker."""
         return {}
@@ -217,6 +240,10 @@ class EthosUSpec(Sourced):
     def port(self) -> Port:
         """The SRAM port, nominal values."""
         return self.corners[1].sram
+
+
+def _marks(*used: Quantity) -> frozenset[str]:
+    return frozenset(quantity.mark for quantity in used)
 
 
 def _port(spec: PortSpec | FlashPort, bytes_per_cycle: float, bound: Bound) -> Port:

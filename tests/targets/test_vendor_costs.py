@@ -40,14 +40,15 @@ from tests.targets.cost_sources import (
     write_calibration,
     write_table,
 )
-from tests.targets.vela_layers import conv_workload, fc_workload
+from tests.targets.vela_layers import conv_workload, fc_workload, inside
 
 # --- vendor ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("inner", [False, True])
 @pytest.mark.parametrize("kind", sorted(set(OpKind) - {OpKind.GENERIC, OpKind.CONTROL_FLOW, OpKind.VIEW}))
-def test_vendor_costs_are_the_tool_own_cycles(kind: OpKind) -> None:
-    workload = samples.legal()[kind]
+def test_vendor_costs_are_the_tool_own_cycles(kind: OpKind, inner: bool) -> None:
+    workload = inside(samples.legal()[kind]) if inner else samples.legal()[kind]
     base, device = npu("model"), npu("vela")
     assert isinstance(base, EthosU)
     told = operator_estimate(base.spec, workload.ops[0], workload).cycles
@@ -66,6 +67,15 @@ def test_a_view_keeps_the_model() -> None:
     """By itself the tool would copy it; in a network it moves nothing."""
     workload = samples.legal()[OpKind.VIEW]
     assert cost_of(npu("vela"), workload) == cost_of(npu("model"), workload)
+
+
+def test_an_inner_operator_is_not_the_one_with_the_model_own_tensors() -> None:
+    """Plain maps of 24 channels read and written run by run; in bricks a depthwise convolution is quicker."""
+    alone = conv_workload(24, 24, (28, 28), (3, 3), groups=24)
+    device = npu("vela")
+    plain, inner = cost_of(device, alone).cycles, cost_of(device, inside(alone)).cycles
+    assert inner < 0.9 * plain
+    assert inner == pytest.approx(cost_of(npu("model"), inside(alone)).cycles, rel=0.01)
 
 
 def test_what_the_tool_leaves_to_the_host_is_refused() -> None:

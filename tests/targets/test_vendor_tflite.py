@@ -42,7 +42,7 @@ def test_a_convolution_reads_back_as_it_was_meant() -> None:
     from ethosu.vela.tflite.Conv2DOptions import Conv2DOptions
 
     workload = conv_workload(16, 24, (15, 13), (3, 5), 2)
-    data = operator_model(workload.ops[0], workload)
+    data = operator_model(workload.ops[0], workload).tflite
     model, graph = _graph(data)
     assert _names(model, graph) == ["CONV_2D"]
     operator = graph.Operators(0)
@@ -67,7 +67,7 @@ def test_a_convolution_reads_back_as_it_was_meant() -> None:
 
 def test_vectors_of_buffers_are_aligned() -> None:
     workload = fc_workload(3, 17, 5)
-    data = operator_model(workload.ops[0], workload)
+    data = operator_model(workload.ops[0], workload).tflite
     model, _ = _graph(data)
     for i in range(model.BuffersLength()):
         content = model.Buffers(i)
@@ -78,16 +78,16 @@ def test_vectors_of_buffers_are_aligned() -> None:
 
 def test_the_same_operator_gives_the_same_bytes_and_another_seed_others() -> None:
     workload = conv_workload(16, 24, (14, 14), (3, 3))
-    first = operator_model(workload.ops[0], workload)
-    assert operator_model(workload.ops[0], workload) == first
-    assert operator_model(workload.ops[0], workload, SeededNumbers(1)) != first
+    first = operator_model(workload.ops[0], workload).tflite
+    assert operator_model(workload.ops[0], workload).tflite == first
+    assert operator_model(workload.ops[0], workload, SeededNumbers(1)).tflite != first
 
 
 def test_padding_that_tflite_has_no_name_for_becomes_an_operator() -> None:
     pool = samples.pool("max", 3, 2, pads=(1, 1))
-    assert _names(*_graph(operator_model(pool.ops[0], pool))) == ["PADV2", "MAX_POOL_2D"]
+    assert _names(*_graph(operator_model(pool.ops[0], pool).tflite)) == ["PADV2", "MAX_POOL_2D"]
     same = samples.pool("max", 3, 1, pads=(1, 1))
-    assert _names(*_graph(operator_model(same.ops[0], same))) == ["MAX_POOL_2D"]
+    assert _names(*_graph(operator_model(same.ops[0], same).tflite)) == ["MAX_POOL_2D"]
 
 
 def test_a_network_joins_its_operators_and_says_whose_they_are() -> None:

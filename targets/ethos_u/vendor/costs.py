@@ -1,7 +1,7 @@
 """Costs with the vendor's cycles in the place of the model's: what `--npu-cost vela` asks.
 
-Latency: the vendor's estimate of the operator by itself, lane by lane. Energy: the model's, since the vendor has none,
-for as many cycles as the vendor says.
+Latency: the vendor's estimate of the operator as it lies in its network (inside.py), lane by lane. Energy: the model's,
+since the vendor has none, for as many cycles as the vendor says.
 The bounds are those of `calibration`, which says how far silicon was from such estimates.
 """
 
@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from h4hc.costtypes import CLOCK, ZERO, Bound, Cost, DeviceModel, Interval, Mode, Rule, Term, Violation
 from h4hc.errors import CostModelError
 from h4hc.quantity import at_clock
-from h4hc.workload import MoveParams, Op, OpKind, Workload
-from targets.ethos_u.axes import transposition
+from h4hc.workload import Op, OpKind, Workload
 from targets.ethos_u.cost import clock_term
 from targets.ethos_u.device import EthosU
+from targets.ethos_u.mapping import is_free
 from targets.ethos_u.vendor.estimates import likeness, operator_estimate
 from targets.ethos_u.vendor.oracle import Cycles, Estimate
 from targets.ethos_u.vendor.tool import PACKAGE, VERSION, regor
@@ -44,7 +44,7 @@ class VendorCosts:
         return (Rule("ethos_u.vendor", sentence, self._left, frozenset(OpKind)),)
 
     def _left(self, op: Op, workload: Workload) -> Violation | None:
-        if _is_free(op, workload):
+        if is_free(op, workload):
             return None
         try:
             found = self._ask(op, workload)
@@ -59,7 +59,7 @@ class VendorCosts:
     def cost(self, op: Op, mode: Mode, workload: Workload) -> Cost:
         """Cost of an operator that passes the rules."""
         base = self.device.cost(op, mode, workload)
-        if _is_free(op, workload):
+        if is_free(op, workload):
             return base  # by itself the tool would copy it; in a network it moves nothing
         return priced(self.device, base, self._ask(op, workload).cycles)
 
@@ -68,17 +68,6 @@ class VendorCosts:
         if key not in self._known:
             self._known[key] = operator_estimate(self.device.spec, op, workload)
         return self._known[key]
-
-
-def _is_free(op: Op, workload: Workload) -> bool:
-    """A view, or a transpose that only exchanges axes of length one."""
-    p = op.params
-    if not isinstance(p, MoveParams) or op.rescales:
-        return False
-    if op.kind is OpKind.MOVE and p.function == "transpose":
-        _, perm = transposition(op, p, workload)
-        return perm == tuple(range(len(perm)))
-    return op.kind is OpKind.VIEW
 
 
 def vendor_costs(device: DeviceModel) -> VendorCosts:

@@ -1,10 +1,12 @@
-"""The vendor's estimate for operators of a Workload: one by itself, or many in one network."""
+"""The vendor's estimate for operators of a Workload: one as it lies there, or a whole network."""
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 
 from h4hc.workload import Op, Workload
+from targets.ethos_u.maps import place_of
 from targets.ethos_u.spec import EthosUSpec
 from targets.ethos_u.vendor.layers import network_model, operator_model
 from targets.ethos_u.vendor.machine import machine
@@ -28,11 +30,15 @@ class NetworkEstimate:
 
 
 def operator_estimate(spec: EthosUSpec, op: Op, workload: Workload, numbers: Numbers | None = None) -> Estimate:
-    """One operator by itself: its activations lie in SRAM as the model's own, no operator before hides its weights.
+    """One operator as the first of a network, its tensors where they lie in the Workload: steps and cycles are its own.
 
+    Between inner tensors the other figures count its neighbours as well (see inside.py).
     Raises CostModelError where TFLite has no form of it, MissingToolError without the tool.
     """
-    return estimate(operator_model(op, workload, numbers), machine(spec))
+    written = operator_model(op, workload, numbers)
+    whole = estimate(written.tflite, machine(spec))
+    own = tuple(step for step in whole.steps if written.owner(step.source) != "")
+    return replace(whole, steps=own, cycles=functools.reduce(_plus, (step.cycles for step in own), NOTHING))
 
 
 def network_estimate(
@@ -41,12 +47,12 @@ def network_estimate(
     """Many operators (default: all of the workload) compiled as one network."""
     written = network_model(workload, ops, numbers)
     whole = estimate(written.tflite, machine(spec))
-    sums: dict[str, Cycles] = {}
+    sums: dict[str | None, Cycles] = {}
     for step in whole.steps:
-        owner = written.owners[step.source] if 0 <= step.source < len(written.owners) else ""
+        owner = written.owner(step.source)
         sums[owner] = _plus(sums.get(owner, NOTHING), step.cycles)
-    made_up = sums.pop("", NOTHING)
-    return NetworkEstimate(whole, tuple(sums.items()), made_up)
+    made_up = sums.pop(None, NOTHING)
+    return NetworkEstimate(whole, tuple((op, cycles) for op, cycles in sums.items() if op is not None), made_up)
 
 
 def _plus(a: Cycles, b: Cycles) -> Cycles:
@@ -54,9 +60,14 @@ def _plus(a: Cycles, b: Cycles) -> Cycles:
 
 
 def likeness(op: Op, workload: Workload) -> tuple[object, ...]:
-    """All that an operator's own estimate depends on: everything about it and its tensors but names."""
+    """All that an operator's own estimate depends on: everything about it and its tensors but names.
+
+    Of the workload: which tensors are its own, and how many operators read each.
+    """
     names = (*op.inputs, *op.outputs, *op.weights)
     tensors = tuple(replace(workload.tensor[name], name="", stored_dtype="") for name in names)
     nameless = replace(op, id="", inputs=(), outputs=(), weights=(), origin=(), op_types=(), region="")
     same = tuple(names.index(name) for name in names)  # x * x reads one tensor twice
-    return nameless, len(op.inputs), len(op.outputs), same, tensors
+    places = tuple(place_of(name, workload) for name in names)
+    shared = tuple(len(workload.readers.get(name, ())) > 1 for name in op.inputs)
+    return nameless, len(op.inputs), len(op.outputs), same, tensors, places, shared

@@ -1,4 +1,4 @@
-"""Operators of a Workload as TFLite files: one operator by itself, or a whole network."""
+"""Operators of a Workload as TFLite files: one operator as it lies in a network, or a whole one."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from h4hc.workload import (
     Workload,
 )
 from targets.ethos_u.vendor.images import emit_conv, emit_pool, emit_resize
+from targets.ethos_u.vendor.inside import Inside
 from targets.ethos_u.vendor.moves import emit_move, emit_view
 from targets.ethos_u.vendor.network import Network, cannot
 from targets.ethos_u.vendor.numbers import Numbers, SeededNumbers
@@ -30,20 +31,28 @@ from targets.ethos_u.vendor.vectors import emit_fully_connected, emit_matmul, em
 
 @dataclass(frozen=True)
 class Written:
-    """A TFLite file; owners: for each of its operators, in order, the id of the Workload's operator it is a part of."""
+    """A TFLite file; owners: for each of its operators, in order, the id of the Workload's operator it is a part of.
+
+    A neighbour (see inside.py) is a part of none: "".
+    """
 
     tflite: bytes
     owners: tuple[str, ...]
 
+    def owner(self, source: int) -> str | None:
+        """Of the file's operator `source`; None where there is no such operator."""
+        return self.owners[source] if 0 <= source < len(self.owners) else None
 
-def operator_model(op: Op, workload: Workload, numbers: Numbers | None = None) -> bytes:
-    """One operator as an int8 TFLite file; its activations are the file's inputs, in the order it wants them.
 
-    Raises CostModelError for an operator TFLite has no form of.
+def operator_model(op: Op, workload: Workload, numbers: Numbers | None = None) -> Written:
+    """One operator as an int8 TFLite file, between neighbours where its tensors are inner ones (see inside.py).
+
+    Inputs: its activations, in the order it wants them. Raises CostModelError for an operator TFLite has no form of.
     """
-    net = Network(workload, numbers or SeededNumbers(), TfliteModel(op.id), alone=True)
+    net = Inside(workload, numbers or SeededNumbers(), TfliteModel(op.id), alone=True)
     emit(net, op)
-    return net.model.pack(list(net.inputs.values()), [net.values[name] for name in op.outputs])
+    packed = net.model.pack(*net.tensors(op))
+    return Written(packed, tuple("" if i in net.ours else op.id for i in range(net.model.operator_count)))
 
 
 def network_model(workload: Workload, ops: Sequence[Op] | None = None, numbers: Numbers | None = None) -> Written:

@@ -40,7 +40,7 @@ def cannot(op: Op, why: str) -> CostModelError:
 
 @dataclass
 class Network:
-    """alone: one operator by itself; its inputs then come as it wants them, without a step that brings them there."""
+    """alone: one operator; its inputs then come as it wants them, without a step that brings them there."""
 
     workload: Workload
     numbers: Numbers
@@ -60,13 +60,17 @@ class Network:
         layout = layout or self.order(op)
         natural = memory_shape(tensor, layout)
         if name not in self.values:
-            quant = self.numbers.quant(name) or DEFAULT
             first = (shape or natural) if self.alone else memory_shape(tensor)
-            self.values[name] = self.inputs[name] = self.model.activation(name, first, quant)
+            self.entered(op, name, first, self.numbers.quant(name) or DEFAULT)
         ref = self.values[name]
         if not self.alone and order_of(len(natural), layout) != order_of(len(natural), tensor.layout):
             ref = self._turned(op, self.reshaped(op, ref, memory_shape(tensor)), tensor, layout)
         return self.reshaped(op, ref, shape or natural)
+
+    def entered(self, op: Op, name: str, shape: Shape, quant: Quant) -> Ref:
+        """A tensor that `op` reads and no operator written before it makes: an input of the file."""
+        ref = self.values[name] = self.inputs[name] = self.model.activation(name, shape, quant)
+        return ref
 
     def _turned(self, op: Op, ref: Ref, tensor: Tensor, layout: Layout) -> Ref:
         have = order_of(len(tensor.shape), tensor.layout)

@@ -38,7 +38,7 @@ def emit_matmul(net: Network, op: Op, p: MatmulParams) -> None:
     first = net.read(op, a, (left // (rows * p.k), rows, p.k) if left % (rows * p.k) == 0 else (batch, rows, p.k))
     second = _second(net, op, b, batch, p) if not (net.alone and right != batch * p.k * p.n) else None
     if second is None:  # a lone operator whose second operand is written with the shape of the first
-        second = net.values[b] = net.inputs[b] = net.model.activation(b, (batch, p.k, p.n), net.result_quant(op, b))
+        second = net.entered(op, b, (batch, p.k, p.n), net.result_quant(op, b))
     made = net.step(op, "BATCH_MATMUL", [first, second], (batch, rows, p.n), net.result_quant(op))
     net.finish(op, activated(net, op, made, op.activation))
 
