@@ -6,15 +6,15 @@ from math import prod
 
 from h4hc.workload import ElementwiseParams, Op, OpKind, Workload
 from targets.ethos_u import functions
-from targets.ethos_u.axes import Shape, operand_constants, order_of, working_layout
-from targets.ethos_u.maps import folded, physical, requantised
+from targets.ethos_u.axes import Shape, memory_shape, operand_constants, order_of, working_layout
+from targets.ethos_u.maps import folded, requantised
 from targets.ethos_u.norms import scaled
 from targets.ethos_u.softmax import CONSTANT, INT32
 from targets.ethos_u.work import Activation, Format, Hwc, Output, Place, Work, deepened, volume
 
 
 def elementwise_passes(op: Op, p: ElementwiseParams, workload: Workload) -> tuple[Work, ...]:
-    shape = physical(workload.tensor[op.outputs[0]])
+    shape = folded(memory_shape(workload.tensor[op.outputs[0]], working_layout(op, workload)))
     if p.broadcast in ("none", "scalar"):
         shape = deepened(shape)
     if op.kind is OpKind.ACTIVATION:
@@ -28,30 +28,31 @@ def elementwise_passes(op: Op, p: ElementwiseParams, workload: Workload) -> tupl
     output: Output = "mul" if p.function in functions.PRODUCTS else "add"
     if p.function in functions.SELECTIONS:
         output = "other"
-    return _pairs(output, _operands(op, p, workload), len(op.inputs))
+    return _pairs(output, _operands(op, p, workload))
 
 
-def _operands(op: Op, p: ElementwiseParams, workload: Workload) -> list[Shape]:
-    """Shapes of all operands in the order of memory, with the axes of the result."""
+def _operands(op: Op, p: ElementwiseParams, workload: Workload) -> list[tuple[Shape, Place]]:
+    """Shapes of all operands in the order of memory, with the axes of the result, and where they lie."""
     result = workload.tensor[op.outputs[0]].shape
-    shapes = [workload.tensor[name].shape for name in (*op.inputs, *operand_constants(op, workload))]
-    missing = max(2, p.operands) - len(shapes)  # one that is read twice, or a constant that is part of the operator
-    shapes += [(1,) if p.broadcast == "scalar" else result] * missing
+    found: list[tuple[Shape, Place]] = [(workload.tensor[name].shape, "inner") for name in op.inputs]
+    found += [(workload.tensor[name].shape, "constant") for name in operand_constants(op, workload)]
+    missing = max(2, p.operands) - len(found)  # one that is read twice, or a constant that is part of the operator
+    found += [((1,) if p.broadcast == "scalar" else result, "inner")] * missing
     order = order_of(len(result), working_layout(op, workload))
-    full = [(1,) * (len(result) - len(shape)) + shape for shape in shapes]
-    return [tuple(shape[axis] for axis in order) for shape in full]
+    full = [((1,) * (len(result) - len(shape)) + shape, place) for shape, place in found]
+    return [(tuple(shape[axis] for axis in order), place) for shape, place in full]
 
 
-def _pairs(output: Output, shapes: list[Shape], inputs: int) -> tuple[Work, ...]:
-    """Operands from left to right; those behind the first `inputs` are constants.
+def _pairs(output: Output, operands: list[tuple[Shape, Place]]) -> tuple[Work, ...]:
+    """Operands from left to right; a constant is read from where constants lie, however large, but for a scalar.
 
     The hardware repeats one of two operands. Where both are repeated, a sum with a constant map of zeros stretches the
     left one first.
     """
     works: list[Work] = []
-    left = shapes[0]
+    left, _ = operands[0]
     form: Format = "nhwc"
-    for at, right in enumerate(shapes[1:], 1):
+    for right, place in operands[1:]:
         whole = tuple(map(max, left, right))
         shape, small = folded(whole), folded(min(left, right, key=prod))
         if left != whole and right != whole:
@@ -61,8 +62,11 @@ def _pairs(output: Output, shapes: list[Shape], inputs: int) -> tuple[Work, ...]
         if small == shape or volume(small) == 1:
             small = CONSTANT if small != shape else deepened(shape)
             shape = deepened(shape)
-        place: Place = "constant" if at >= inputs and volume(small) > 1 and small != shape else "inner"
-        works.append(Work("elementwise", output, shape, shape, ifm2=small, ifm2_place=place, ifm_format=form))
+        work = Work("elementwise", output, shape, shape, ifm2=small, ifm_format=form)
+        if place == "constant" and volume(small) > 1:
+            repeated = right != whole or left == whole  # else the constant is the map, and what came before repeated
+            work = work._replace(ifm2_place=place) if repeated else work._replace(ifm_place=place, ifm2_format=form)
+        works.append(work)
         left, form = whole, "brick" if shape == folded(whole) else "nhwc"
         works[-1] = works[-1]._replace(ofm_format=form)
     works[-1] = works[-1]._replace(ofm_format="nhwc")
