@@ -63,7 +63,7 @@ def _pairs(output: Output, operands: list[tuple[Shape, Place]]) -> tuple[Work, .
             small = CONSTANT if small != shape else deepened(shape)
             shape = deepened(shape)
         work = Work("elementwise", output, shape, shape, ifm2=small, ifm_format=form)
-        if place == "constant" and volume(small) > 1:
+        if place == "constant" and prod(right) > 1:
             repeated = right != whole or left == whole  # else the constant is the map, and what came before repeated
             work = work._replace(ifm2_place=place) if repeated else work._replace(ifm_place=place, ifm2_format=form)
         works.append(work)

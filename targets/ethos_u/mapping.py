@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from h4hc.workload import (
     ConvParams,
     ElementwiseParams,
@@ -15,11 +17,12 @@ from h4hc.workload import (
     VectorParams,
     Workload,
 )
-from targets.ethos_u.axes import transposition
+from targets.ethos_u.axes import memory_shape, operand_constants, transposition, working_layout
 from targets.ethos_u.elementwise import elementwise_passes, with_activation
 from targets.ethos_u.images import conv_passes, padded, pool_passes, resize_passes
-from targets.ethos_u.maps import physical, place_of, reading, requantised, stored_format
-from targets.ethos_u.norms import norm_passes, reduce_passes
+from targets.ethos_u.maps import folded, physical, place_of, reading, requantised, stored_format
+from targets.ethos_u.norms import norm_passes
+from targets.ethos_u.reductions import reduce_passes
 from targets.ethos_u.softmax import softmax_passes
 from targets.ethos_u.transposes import transpose_passes
 from targets.ethos_u.work import Arch, Hwc, Work
@@ -46,7 +49,7 @@ def _main(op: Op, workload: Workload) -> tuple[Work, ...]:
         case FullyConnectedParams() as p:
             return (_vector(op, p),)
         case MatmulParams() as p:
-            return _matmul(p)
+            return _matmul(op, p, workload)
         case PoolParams() as p:
             return pool_passes(p)
         case ResizeParams() as p:
@@ -99,11 +102,30 @@ def _vector(op: Op, p: FullyConnectedParams) -> Work:
     return Work("vector", "other", (h, w, p.in_features), (h, w, p.out_features), weights=weights)
 
 
-def _matmul(p: MatmulParams) -> tuple[Work, ...]:
-    """The second operand is turned so that k lies innermost; then one compound pass."""
-    turned = Work("copy", "other", (p.batch, p.k, p.n), (p.batch, p.n, p.k))
-    left, right = (p.batch, p.m, p.k), (p.batch, p.n, p.k)
-    return turned, Work("matmul", "other", left, (p.batch, p.m, p.n), ifm2=right)
+def _matmul(op: Op, p: MatmulParams, workload: Workload) -> tuple[Work, ...]:
+    """The second operand is turned so that k lies innermost; then one compound pass.
+
+    Products that share the second operand are one taller product; for those that share the first it is repeated.
+    """
+    batch, rows = p.batch, p.m
+    shared = shared_operand(op, p, workload)
+    if shared == "second":
+        batch, rows = 1, p.batch * p.m
+    copies = _tiled((1, rows, p.k), (batch, rows, p.k)) if shared == "first" else ()
+    turned = Work("copy", "other", (batch, p.k, p.n), (batch, p.n, p.k))
+    left, right = (batch, rows, p.k), (batch, p.n, p.k)
+    return turned, *copies, Work("matmul", "other", left, (batch, rows, p.n), ifm2=right)
+
+
+def shared_operand(op: Op, p: MatmulParams, workload: Workload) -> Literal["none", "first", "second", "partly"]:
+    """Which operand all products of a batch share; partly: one is shared along some axes of the batch."""
+    first, second = (workload.tensor[name].elements for name in (op.inputs[0], op.inputs[-1]))
+    each, whole = (p.m * p.k, p.k * p.n), (p.batch * p.m * p.k, p.batch * p.k * p.n)
+    if (first, second) == whole:
+        return "none"
+    if (first, second) == (whole[0], each[1]):
+        return "second"
+    return "first" if (first, second) == (each[0], whole[1]) else "partly"
 
 
 def _vector_image(op: Op, p: VectorParams, workload: Workload) -> Hwc:
@@ -117,7 +139,10 @@ def _move(op: Op, p: MoveParams, workload: Workload) -> tuple[Work, ...]:
     if p.function == "transpose":
         return transpose_passes(*transposition(op, p, workload))
     if p.function == "concat":
-        return tuple(requantised(physical(workload.tensor[name])) for name in copied(op, workload))
+        copies = (requantised(physical(workload.tensor[name])) for name in copied(op, workload))
+        layout = working_layout(op, workload)
+        parts = (folded(memory_shape(workload.tensor[name], layout)) for name in operand_constants(op, workload))
+        return (*copies, *(requantised(shape)._replace(ifm_place="constant") for shape in parts))
     if p.function == "split":
         return tuple(requantised(physical(workload.tensor[name])) for name in op.outputs)
     source = physical(workload.tensor[op.inputs[0]])
@@ -152,5 +177,5 @@ def is_free(op: Op, workload: Workload) -> bool:
     if not isinstance(op.params, MoveParams) or op.kind is OpKind.VIEW:
         return op.kind is OpKind.VIEW
     if op.params.function == "concat":
-        return not copied(op, workload)
+        return not copied(op, workload) and not operand_constants(op, workload)
     return op.params.function == "transpose" and not transpose_passes(*transposition(op, op.params, workload))
