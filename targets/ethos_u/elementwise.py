@@ -83,38 +83,43 @@ def _squared_difference(shape: Hwc) -> tuple[Work, ...]:
     return copy, scaled, copy, scaled, both, both, scaled._replace(ofm_bits=8)
 
 
-def _activation(function: str, shape: Hwc) -> tuple[Work, ...]:
-    """A function of one value as an operator of its own."""
+def _activation(function: str, shape: Hwc, form: Format = "nhwc") -> tuple[Work, ...]:
+    """A function of one value as an operator of its own; form: of what it reads. Maps between its passes are bricks."""
+    relu = Work("pool", "other", shape, shape, activation="relu", ifm_format=form)
+    table = relu._replace(activation="lut")
+    step = Work("elementwise", "add", shape, shape, ifm2=CONSTANT, ifm_format=form)
+    first = step._replace(output="mul", ofm_format="brick")
+    sides = step._replace(output="mul", ifm2=shape, ifm2_format="brick")
     if function in functions.CLAMPS:
-        return (Work("pool", "other", shape, shape, activation="relu"),)
+        return (relu,)
     if function in functions.TABLES:
-        return (Work("pool", "other", shape, shape, activation="lut"),)
-    sides = Work("elementwise", "mul", shape, shape, ifm2=shape)
-    table = Work("pool", "other", shape, shape, activation="lut")
-    step = Work("elementwise", "add", shape, shape, ifm2=CONSTANT)
+        return (table,)
     match function:
         case "abs":
-            return (Work("elementwise", "other", shape, shape),)
+            return (Work("elementwise", "other", shape, shape, ifm_format=form),)
         case "neg":
             return (step,)
         case "hard_sigmoid":
-            return step._replace(output="mul"), step
+            return first, step._replace(ifm_format="brick")
         case "prelu":  # max(x, 0) + slope * min(x, 0), a slope a channel
-            positive = Work("pool", "other", shape, shape, activation="relu")
-            return positive, step._replace(output="other"), *scaled(shape, ("mul",)), step._replace(ifm2=shape)
+            (slope,) = scaled(shape, ("mul",), "brick")
+            both = step._replace(ifm2=shape, ifm_format="brick", ifm2_format="brick")
+            positive, negative = relu._replace(ofm_format="brick"), first._replace(output="other")
+            return positive, negative, slope._replace(ofm_format="brick"), both
         case "quick_gelu":
-            return step._replace(output="mul", activation="lut"), sides
+            return first._replace(activation="lut"), sides
         case _:
-            return table, sides
+            return table._replace(ofm_format="brick"), sides
 
 
-def with_activation(works: tuple[Work, ...], function: str) -> tuple[Work, ...]:
-    """A fused activation: clamp or table in the last pass, further passes for the others."""
+def with_activation(works: tuple[Work, ...], function: str, whole: Hwc) -> tuple[Work, ...]:
+    """A fused activation: clamp or table in the last passes, for the others further passes over the whole result."""
     if not function or not works:
         return works
     last = works[-1]
     if function in functions.CLAMPS or function in functions.TABLES:
         kind: Activation = "relu" if function in functions.CLAMPS else "lut"
-        return (*works[:-1], last._replace(activation=kind))
-    extra = tuple(w._replace(times=last.times) for w in _activation(function, last.ofm))
-    return (*works, *extra)
+        return tuple(w._replace(activation=kind) if w.shared != "no" or w is last else w for w in works)
+    shape = last.ofm if last.times == 1 and volume(last.ofm) == volume(whole) else whole
+    made = (w._replace(ofm_format="brick") if w.shared != "no" or w is last else w for w in works)
+    return (*made, *_activation(function, shape, "brick"))

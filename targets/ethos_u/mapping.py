@@ -17,10 +17,10 @@ from h4hc.workload import (
     VectorParams,
     Workload,
 )
-from targets.ethos_u.axes import memory_shape, operand_constants, transposition, working_layout
+from targets.ethos_u.axes import Shape, memory_shape, operand_constants, transposition, working_layout
 from targets.ethos_u.elementwise import elementwise_passes, with_activation
 from targets.ethos_u.images import conv_passes, padded, pool_passes, resize_passes
-from targets.ethos_u.maps import folded, physical, place_of, reading, requantised, stored_format
+from targets.ethos_u.maps import folded, image_copies, physical, place_of, reading, stored_format
 from targets.ethos_u.norms import norm_passes
 from targets.ethos_u.reductions import reduce_passes
 from targets.ethos_u.softmax import softmax_passes
@@ -35,9 +35,10 @@ def passes(arch: Arch, op: Op, workload: Workload) -> tuple[Work, ...]:
 
     A movement or pooling that changes the scale takes one more pass over each output: the copy itself keeps it.
     """
-    works = with_activation(_main(op, workload), op.activation)
+    whole = folded(memory_shape(workload.tensor[op.outputs[0]], working_layout(op, workload)))
+    works = with_activation(_main(op, workload), op.activation, whole)
     if op.rescales and op.kind in RESCALED:
-        works += tuple(requantised(physical(workload.tensor[name])) for name in op.outputs)
+        works += tuple(image_copies(memory_shape(workload.tensor[name])) for name in op.outputs)
     return _placed(works, op, workload)
 
 
@@ -135,34 +136,35 @@ def _vector_image(op: Op, p: VectorParams, workload: Workload) -> Hwc:
 
 
 def _move(op: Op, p: MoveParams, workload: Workload) -> tuple[Work, ...]:
-    shape = physical(workload.tensor[op.outputs[0]])
+    layout = working_layout(op, workload)
     if p.function == "transpose":
         return transpose_passes(*transposition(op, p, workload))
     if p.function == "concat":
-        copies = (requantised(physical(workload.tensor[name])) for name in copied(op, workload))
-        layout = working_layout(op, workload)
-        parts = (folded(memory_shape(workload.tensor[name], layout)) for name in operand_constants(op, workload))
-        return (*copies, *(requantised(shape)._replace(ifm_place="constant") for shape in parts))
+        copies = (image_copies(memory_shape(workload.tensor[name], layout)) for name in copied(op, workload))
+        parts = (image_copies(memory_shape(workload.tensor[n], layout)) for n in operand_constants(op, workload))
+        return (*copies, *(part._replace(ifm_place="constant") for part in parts))
     if p.function == "split":
-        return tuple(requantised(physical(workload.tensor[name])) for name in op.outputs)
-    source = physical(workload.tensor[op.inputs[0]])
+        return tuple(image_copies(memory_shape(workload.tensor[name], layout)) for name in op.outputs)
+    source = memory_shape(workload.tensor[op.inputs[0]], layout)
+    shape = memory_shape(workload.tensor[op.outputs[0]], layout)
     if p.function == "pad":
-        grown = tuple((0, max(0, after - before)) for before, after in zip(source, shape, strict=True))
-        return padded(source, grown)
-    if p.function == "tile":
-        return _tiled(source, shape)
-    return (requantised(shape),)
+        image, whole = folded(source), folded(shape)
+        grown = tuple((0, max(0, after - before)) for before, after in zip(image, whole, strict=True))
+        return image_copies(source), *padded(image, grown)[1:]
+    return _tiled(source, shape) if p.function == "tile" else (image_copies(shape),)
 
 
-def _tiled(source: Hwc, shape: Hwc) -> tuple[Work, ...]:
+def _tiled(source: Shape, shape: Shape) -> tuple[Work, ...]:
     """Axis by axis, outermost first, a copy of what is there for each repetition."""
     works: list[Work] = []
-    for axis in range(len(shape)):
-        times = max(1, shape[axis] // source[axis])
+    sizes = [1] * (len(shape) - len(source)) + list(source)
+    for axis, size in enumerate(shape):
+        times = max(1, size // sizes[axis])
         if times > 1:
-            works.append(requantised(source)._replace(times=times))
-            source = (*source[:axis], shape[axis], *source[axis + 1 :])  # type: ignore[assignment]
-    return tuple(works) or (requantised(shape),)
+            copy = image_copies(tuple(sizes))
+            works.append(copy._replace(times=copy.times * times))
+            sizes[axis] = size
+    return tuple(works) or (image_copies(shape),)
 
 
 def copied(op: Op, workload: Workload) -> tuple[str, ...]:
