@@ -7,7 +7,7 @@ from math import prod
 from h4hc.workload import ElementwiseParams, Op, OpKind, Workload
 from targets.ethos_u import functions
 from targets.ethos_u.axes import Shape, memory_shape, operand_constants, order_of, working_layout
-from targets.ethos_u.maps import folded, requantised
+from targets.ethos_u.maps import IMAGE_RANK, folded, requantised
 from targets.ethos_u.norms import scaled
 from targets.ethos_u.softmax import CONSTANT, INT32
 from targets.ethos_u.work import Activation, Format, Hwc, Output, Place, Work, deepened, volume
@@ -55,19 +55,23 @@ def _pairs(output: Output, operands: list[tuple[Shape, Place]]) -> tuple[Work, .
     for right, place in operands[1:]:
         whole = tuple(map(max, left, right))
         shape, small = folded(whole), folded(min(left, right, key=prod))
+        batch = 1  # images that take a pass each: those of an operand that is repeated
+        if len(whole) == IMAGE_RANK and min(prod(left), prod(right)) not in (1, prod(whole)):
+            batch, shape, small = whole[0], folded(whole[1:]), folded(min(left, right, key=prod)[1:])
         if left != whole and right != whole:
-            zeros = Work("elementwise", "add", shape, shape, ifm2=folded(left), ifm_place="constant")
+            stretched = folded(left[1:] if batch > 1 else left)
+            zeros = Work("elementwise", "add", shape, shape, ifm2=stretched, ifm_place="constant", times=batch)
             works.append(zeros._replace(ofm_format="brick"))
-            form, small = "brick", folded(right)
+            form, small = "brick", folded(right[1:] if batch > 1 else right)
         if small == shape or volume(small) == 1:
             small = CONSTANT if small != shape else deepened(shape)
             shape = deepened(shape)
-        work = Work("elementwise", output, shape, shape, ifm2=small, ifm_format=form)
+        work = Work("elementwise", output, shape, shape, ifm2=small, ifm_format=form, times=batch)
         if place == "constant" and prod(right) > 1:
             repeated = right != whole or left == whole  # else the constant is the map, and what came before repeated
             work = work._replace(ifm2_place=place) if repeated else work._replace(ifm_place=place, ifm2_format=form)
         works.append(work)
-        left, form = whole, "brick" if shape == folded(whole) else "nhwc"
+        left, form = whole, "brick" if shape[-1] == whole[-1] else "nhwc"
         works[-1] = works[-1]._replace(ofm_format=form)
     works[-1] = works[-1]._replace(ofm_format="nhwc")
     return tuple(works)
@@ -113,13 +117,19 @@ def _activation(function: str, shape: Hwc, form: Format = "nhwc") -> tuple[Work,
 
 
 def with_activation(works: tuple[Work, ...], function: str, whole: Hwc) -> tuple[Work, ...]:
-    """A fused activation: clamp or table in the last passes, for the others further passes over the whole result."""
+    """A fused activation: in the output stage of the last pass, or passes of its own over the whole result.
+
+    A clamp or table is part of a pass that makes the whole result as the compiler lays it out for a function of one
+    value. Products of activations, groups, positions, and images of few channels are none.
+    """
     if not function or not works:
         return works
-    last = works[-1]
-    if function in functions.CLAMPS or function in functions.TABLES:
+    last, laid = works[-1], deepened(whole)
+    as_laid = last.unit == "vector" or last.ofm == laid
+    alone = last.unit != "matmul" and last.times == 1 and last.shared == "no"
+    if as_laid and alone and (function in functions.CLAMPS or function in functions.TABLES):
         kind: Activation = "relu" if function in functions.CLAMPS else "lut"
-        return tuple(w._replace(activation=kind) if w.shared != "no" or w is last else w for w in works)
-    shape = last.ofm if last.times == 1 and volume(last.ofm) == volume(whole) else whole
-    made = (w._replace(ofm_format="brick") if w.shared != "no" or w is last else w for w in works)
-    return (*made, *_activation(function, shape, "brick"))
+        return (*works[:-1], last._replace(activation=kind))
+    form: Format = "brick" if laid == whole else "nhwc"
+    made = (work._replace(ofm_format=form) if work.shared != "no" or work is last else work for work in works)
+    return (*made, *_activation(function, laid, form))

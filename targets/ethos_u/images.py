@@ -69,13 +69,13 @@ def pool_passes(p: PoolParams) -> tuple[Work, ...]:
 def padded(image: Hwc, sides: tuple[tuple[int, int], ...], form: Format = "nhwc") -> tuple[Work, ...]:
     """Copies of an image and of constant edges into a larger one; `sides`: before and behind each axis.
 
-    Edges of an axis are as long as the padded image along the axes before it, and as the image along those behind.
+    Edges of an axis are as long as the padded image along the other ones.
     """
     passes = [Work("pool", "other", image, image, ofm_format=form)]
     whole = [size + sum(side) for size, side in zip(image, sides, strict=True)]
     for axis, side in enumerate(sides):
         for width in filter(None, side):
-            sizes = [*whole[:axis], width, *image[axis + 1 :]]
+            sizes = [*whole[:axis], width, *whole[axis + 1 :]]
             edge = (sizes[0], sizes[1], sizes[2])
             passes.append(passes[0]._replace(ifm=edge, ofm=edge, ifm_place="constant"))
     return tuple(passes)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from h4hc.workload import Op, VectorParams, Workload
-from targets.ethos_u.axes import memory_shape, working_layout
+from targets.ethos_u.axes import Shape, memory_shape, working_layout
 from targets.ethos_u.maps import folded
 from targets.ethos_u.reductions import mean_passes
 from targets.ethos_u.softmax import CONSTANT
@@ -15,14 +17,20 @@ def norm_passes(op: Op, p: VectorParams, workload: Workload) -> tuple[Work, ...]
 
     Maps between the passes are bricks, but where one pass leaves a shape that the next one reads as another.
     """
-    image = folded(memory_shape(workload.tensor[op.inputs[0]], working_layout(op, workload)))
+    memory = memory_shape(workload.tensor[op.inputs[0]], working_layout(op, workload))
     if p.function == "batch_norm":  # folded to scale and shift
-        return scaled(image, ("mul", "add"))
-    height, width, _ = image
-    across = not p.innermost and height * width == p.length
-    shape: Hwc = (1, p.length, p.rows) if across else (1, max(1, p.rows), max(1, p.length))
-    row: Hwc = (1, 1, p.rows) if across else (1, shape[1], 1)
+        return scaled(folded(memory), ("mul", "add"))
+    across = runs_across(memory, p)
+    shape: Hwc = (1, max(1, p.rows), max(1, p.length))
+    row: Hwc = (1, shape[1], 1)
+    if across:
+        shape, row = (memory[0], p.length, memory[-1]), (memory[0], 1, memory[-1])
     return _normed(p, shape, row, across)
+
+
+def runs_across(memory: Shape, p: VectorParams) -> bool:
+    """Whether the vectors are the positions of each channel of images that lie channels last, a row an image."""
+    return not p.innermost and memory[0] * memory[-1] == p.rows and prod(memory[1:-1]) == p.length
 
 
 def _normed(p: VectorParams, shape: Hwc, row: Hwc, across: bool) -> tuple[Work, ...]:

@@ -24,10 +24,11 @@ from h4hc.workload import (
     Workload,
 )
 from targets.ethos_u import functions
+from targets.ethos_u.axes import memory_shape, working_layout
 from targets.ethos_u.blocks import choose_blocks
 from targets.ethos_u.image_rules import CONVOLUTIONS, WEIGHTED
 from targets.ethos_u.mapping import passes, shared_operand
-from targets.ethos_u.maps import physical
+from targets.ethos_u.norms import runs_across
 from targets.ethos_u.padding import is_padded
 from targets.ethos_u.reductions import mean_window, reduction
 from targets.ethos_u.work import Arch
@@ -178,8 +179,8 @@ def _norm(op: Op, workload: Workload) -> Violation | None:
     assert isinstance(p, VectorParams), op.id
     if p.function not in functions.NORMS:
         return Violation(p.function, ", ".join(sorted(functions.NORMS)))
-    height, width, _ = physical(workload.tensor[op.inputs[0]])
-    if p.function == "group_norm" and not p.innermost and height * width != p.length:
+    memory = memory_shape(workload.tensor[op.inputs[0]], working_layout(op, workload))
+    if p.function in ("group_norm", "instance_norm") and not p.innermost and not runs_across(memory, p):
         return Violation("groups of several channels that lie innermost", "one channel a group, or channels first")
     if p.function != "batch_norm" and p.length >= MAX_MEAN_AXIS:
         return Violation(f"vectors of {p.length}", f"under {MAX_MEAN_AXIS}")
@@ -255,7 +256,7 @@ def _matmul(op: Op, workload: Workload) -> Violation | None:
     if shared_operand(op, p, workload) != "partly":
         return None
     seen = " x ".join(str(workload.tensor[name].shape) for name in op.inputs)
-    return Violation(f"{seen}, shared by some of {p.batch} products", "operands of all products, or of each", "expand it")
+    return Violation(f"{seen}, shared by some of {p.batch} products", "operands of each or of all", "expand it")
 
 
 def _move(op: Op, workload: Workload) -> Violation | None:
