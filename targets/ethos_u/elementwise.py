@@ -15,6 +15,7 @@ from targets.ethos_u.work import Activation, Format, Hwc, Output, Place, Work, d
 
 def elementwise_passes(op: Op, p: ElementwiseParams, workload: Workload) -> tuple[Work, ...]:
     shape = folded(memory_shape(workload.tensor[op.outputs[0]], working_layout(op, workload)))
+    rank = len(workload.tensor[op.outputs[0]].shape)
     if p.broadcast in ("none", "scalar"):
         shape = deepened(shape)
     if op.kind is OpKind.ACTIVATION:
@@ -24,7 +25,7 @@ def elementwise_passes(op: Op, p: ElementwiseParams, workload: Workload) -> tupl
     if p.function in functions.SINGLE:
         return _activation(p.function, shape)
     if p.function == "squared_difference":
-        return _squared_difference(shape)
+        return _squared_difference(shape, rank == IMAGE_RANK)
     output: Output = "mul" if p.function in functions.PRODUCTS else "add"
     if p.function in functions.SELECTIONS:
         output = "other"
@@ -77,14 +78,19 @@ def _pairs(output: Output, operands: list[tuple[Shape, Place]]) -> tuple[Work, .
     return tuple(works)
 
 
-def _squared_difference(shape: Hwc) -> tuple[Work, ...]:
-    """In int32: each operand widened and scaled; difference, square, and the scale of the result."""
+def _squared_difference(shape: Hwc, is_image: bool) -> tuple[Work, ...]:
+    """In int32: each operand widened and scaled; difference, square, and the scale of the result.
+
+    The scale's constant has four axes: a square of fewer is first added to a constant map of zeros.
+    """
     form: Format = "brick"
     copy = Work("pool", "other", shape, shape, ofm_bits=INT32, ofm_format=form)
     wide = Work("elementwise", "mul", shape, shape, ifm_bits=INT32, ofm_bits=INT32, ifm_format=form, ofm_format=form)
     scaled = wide._replace(ifm2=CONSTANT, ifm2_place="constant")
     both = wide._replace(ifm2=shape, ifm2_format=form)
-    return copy, scaled, copy, scaled, both, both, scaled._replace(ofm_bits=8)
+    zeros = both._replace(output="add", ifm_place="constant", ifm_format="nhwc")
+    stretched = () if is_image else (zeros,)
+    return copy, scaled, copy, scaled, both, both, *stretched, scaled._replace(ofm_bits=8)
 
 
 def _activation(function: str, shape: Hwc, form: Format = "nhwc") -> tuple[Work, ...]:

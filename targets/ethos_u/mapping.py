@@ -20,7 +20,7 @@ from h4hc.workload import (
 from targets.ethos_u.axes import Shape, memory_shape, operand_constants, transposition, working_layout
 from targets.ethos_u.elementwise import elementwise_passes, with_activation
 from targets.ethos_u.images import conv_passes, padded, pool_passes, resize_passes
-from targets.ethos_u.maps import folded, image_copies, physical, place_of, reading, stored_format
+from targets.ethos_u.maps import IMAGE_RANK, folded, image_copies, physical, place_of, reading, stored_format
 from targets.ethos_u.norms import norm_passes
 from targets.ethos_u.reductions import reduce_passes
 from targets.ethos_u.softmax import softmax_passes
@@ -148,9 +148,10 @@ def _move(op: Op, p: MoveParams, workload: Workload) -> tuple[Work, ...]:
     source = memory_shape(workload.tensor[op.inputs[0]], layout)
     shape = memory_shape(workload.tensor[op.outputs[0]], layout)
     if p.function == "pad":
-        image, whole = folded(source), folded(shape)
+        batch = source[0] if len(shape) == IMAGE_RANK and source[0] == shape[0] else 1
+        image, whole = (folded(sizes[1:] if batch > 1 else sizes) for sizes in (source, shape))
         grown = tuple((0, max(0, after - before)) for before, after in zip(image, whole, strict=True))
-        return image_copies(source), *padded(image, grown)[1:]
+        return padded(image, grown, batch=batch)
     return _tiled(source, shape) if p.function == "tile" else (image_copies(shape),)
 
 

@@ -58,6 +58,8 @@ def _normed(p: VectorParams, shape: Hwc, row: Hwc, across: bool) -> tuple[Work, 
 def scaled(shape: Hwc, steps: tuple[Output, ...], form: Format = "nhwc") -> tuple[Work, ...]:
     """Products and sums with constants of each channel; form: of what the first one reads."""
     work = Work("elementwise", "mul", shape, shape, ifm2=(1, 1, shape[2]), ifm2_place="constant")
+    if shape[2] == 1:
+        work = work._replace(ifm=deepened(shape), ofm=deepened(shape))
     works = []
     for step in steps:
         works.append(work._replace(output=step, ifm_format=form, ofm_format="brick"))
