@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from h4hc.workload import ConvParams, Op, OpKind, PoolParams, ResizeParams
 from targets.ethos_u.padding import needs_copy, read_padding
 from targets.ethos_u.work import Format, Hwc, Output, Work, deepened
@@ -78,9 +80,9 @@ def padded(
     for axis, side in enumerate(sides):
         for width in filter(None, side):
             sizes = [*whole[:axis], width, *whole[axis + 1 :]]
-            edge = (batch * sizes[0], sizes[1], sizes[2])
-            if batch > 1 and axis == 0:  # rows of images that lie apart
-                edge = (batch, width, sizes[1] * sizes[2])
+            edge = (sizes[0], sizes[1], sizes[2])
+            if batch > 1:  # all axes before it are one, and so are all behind it
+                edge = (batch * prod(sizes[:axis]), width, prod(sizes[axis + 1 :]))
             passes.append(passes[0]._replace(ifm=edge, ofm=edge, ifm_place="constant", times=1))
     return tuple(passes)
 
