@@ -68,9 +68,7 @@ def pool_passes(p: PoolParams) -> tuple[Work, ...]:
     return (*copies, *_unrolled(Work("pool", output, ifm, ofm, kernel, stride, ifm_format=form)))
 
 
-def padded(
-    image: Hwc, sides: tuple[tuple[int, int], ...], form: Format = "nhwc", batch: int = 1
-) -> tuple[Work, ...]:
+def padded(image: Hwc, sides: tuple[tuple[int, int], ...], form: Format = "nhwc", batch: int = 1) -> tuple[Work, ...]:
     """Copies of an image and of constant edges into a larger one; `sides`: before and behind each axis.
 
     Edges of an axis are as long as the padded image along the other ones, and are those of all images at once.

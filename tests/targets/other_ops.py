@@ -122,9 +122,7 @@ def _product(batch: int, m: int, k: int, n: int, left: Shape, right: Shape) -> W
     """Products of activations with operands of these shapes."""
     params = MatmulParams("matmul", batch, m, k, n)
     macs = batch * m * k * n
-    return one_op(
-        OpKind.MATMUL, params, left, (batch, m, n), second_shape=right, macs=macs, inputs=2, layout=ROW_MAJOR
-    )
+    return one_op(OpKind.MATMUL, params, left, (batch, m, n), second_shape=right, macs=macs, inputs=2, layout=ROW_MAJOR)
 
 
 def _batch_norm_of(shape: Shape, stored: Layout) -> Workload:
@@ -253,7 +251,9 @@ CASES: dict[str, Callable[[], Workload]] = {
     "reduce_outer_max_64x196": lambda: samples.outer_vector(OpKind.REDUCE, "max", 64, 196),
     "reduce_outer_min_8x64": lambda: samples.outer_vector(OpKind.REDUCE, "min", 8, 64),
     **{
-        f"{function}_constant_{'x'.join(map(str, shape))}": partial(_with_constant, function, shape, shape, None, layout)
+        f"{function}_constant_{'x'.join(map(str, shape))}": partial(
+            _with_constant, function, shape, shape, None, layout
+        )
         for function in ("add", "mul", "max")
         for shape, layout in (
             ((1, 197, 192), ROW_MAJOR),
@@ -276,10 +276,10 @@ CASES: dict[str, Callable[[], Workload]] = {
     },
     "max_constant_channels_of_each": lambda: _with_constant("max", (3, 100, 16, 30), (3, 100, 1, 1)),
     "concat_class_token": lambda: _joined((1, 197, 192), (1, 196, 192), constant=(1, 1, 192), layout=ROW_MAJOR),
-    "concat_constant_map": lambda: _joined((1, 64, 14, 14), (1, 32, 14, 14), constant=(1, 32, 14, 14)),
+    "concat_constant_map": lambda: _joined((1, 384, 14, 14), (1, 192, 14, 14), constant=(1, 192, 14, 14)),
     "concat_constant_rows": lambda: _joined((1, 12, 15, 14), (1, 12, 14, 14), constant=(1, 12, 1, 14)),
     "concat_batch_2": lambda: _joined((2, 32, 14, 14), (2, 16, 14, 14), (2, 16, 14, 14)),
-    "concat_constant_batch_2": lambda: _joined((2, 64, 14, 14), (2, 32, 14, 14), constant=(2, 32, 14, 14)),
+    "concat_constant_batch_2": lambda: _joined((2, 384, 14, 14), (2, 192, 14, 14), constant=(2, 192, 14, 14)),
     "split_batch_3": lambda: _moved("split", (3, 32, 14, 14), *[(3, 16, 14, 14)] * 2),
     "slice_batch_3": lambda: _moved("slice", (3, 32, 14, 14), (3, 16, 14, 14)),
     "tile_batch_2": lambda: _moved("tile", (2, 16, 14, 14), (2, 16, 14, 42)),
