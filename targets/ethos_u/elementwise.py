@@ -64,7 +64,7 @@ def _pairs(output: Output, operands: list[tuple[Shape, Place]]) -> tuple[Work, .
             zeros = Work("elementwise", "add", shape, shape, ifm2=stretched, ifm_place="constant", times=batch)
             works.append(zeros._replace(ofm_format="brick"))
             form, small = "brick", folded(right[1:] if batch > 1 else right)
-        if small == shape or volume(small) == 1:
+        if batch == 1 and (small == shape or volume(small) == 1):
             small = CONSTANT if small != shape else deepened(shape)
             shape = deepened(shape)
         work = Work("elementwise", output, shape, shape, ifm2=small, ifm_format=form, times=batch)

@@ -267,6 +267,7 @@ CASES: dict[str, Callable[[], Workload]] = {
         for function in ("add", "mul")
         for name, shape, constant, out, layout in (
             ("batched", (2, 16, 14, 14), SMALL, None, CHANNELS_LAST),
+            ("of_each_image", (3, 15, 16, 2), (15, 16, 2), None, ROW_MAJOR),
             ("without_batch", (1, 197, 192), (197, 192), None, ROW_MAJOR),
             ("map_channel", CHANNEL, SMALL, SMALL, CHANNELS_LAST),
             ("map_row", (1, 1, 192), (1, 197, 192), (1, 197, 192), ROW_MAJOR),
