@@ -281,10 +281,10 @@ def _traffic(arch: Arch, work: Work, fetched: Hwc, measures: Floats) -> Floats:
     else:
         parts = np.array(work.ofm, np.float64)[:, None] / measures[:3]
         cost = measures[3] * (fetched[2] * _repeats(arch, work))
-        if work.unit == "pool":
-            # Windows that do not overlap cost the same in any block: only rounding to single precision tells them
-            # apart.
-            cost = _single(_single(_single(_single(cost) * _single(parts[0])) * _single(parts[1])) / elements)
+        if work.unit in ("pool", "reduce_sum"):
+            # Windows that do not overlap cost the same in any block: only rounding to single precision, width before
+            # height, tells them apart.
+            cost = _single(_single(_single(_single(cost) * _single(parts[1])) * _single(parts[0])) / elements)
         else:
             cost *= parts[0]
             cost *= parts[1]

@@ -308,6 +308,11 @@ CASES: dict[str, Callable[[], Workload]] = {
         )
         for axes in choices
     },
+    "product_392_rows": lambda: _product(1, 392, 32, 49, (392, 32), (32, 49)),
+    "product_197_rows": lambda: _product(1, 197, 32, 24, (197, 32), (32, 24)),
+    "slice_28x30x16": lambda: _moved("slice", (1, 32, 28, 30), (1, 16, 28, 30)),
+    "slice_7x7x17": lambda: _moved("slice", (1, 32, 7, 7), (1, 17, 7, 7)),
+    "concat_constant_map_of_32": lambda: _joined((1, 64, 14, 14), (1, 32, 14, 14), constant=(1, 32, 14, 14)),
     "product_shared_second": lambda: _product(4, 16, 32, 24, (4, 16, 32), (32, 24)),
     "product_shared_second_of_12": lambda: _product(12, 64, 64, 64, (12, 64, 64), (1, 64, 64)),
     "product_shared_first": lambda: _product(4, 16, 32, 24, (16, 32), (4, 32, 24)),
