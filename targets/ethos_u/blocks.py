@@ -282,10 +282,10 @@ def _traffic(arch: Arch, work: Work, fetched: Hwc, measures: tuple[Floats, ...])
     else:
         rows, columns, depths = work.ofm[0] / high, work.ofm[1] / wide, work.ofm[2] / deep
         cost = area * (fetched[2] * _repeats(arch, work))
-        if work.unit == "pool":
-            # Windows that do not overlap cost the same in any block: only rounding to single precision tells them
-            # apart.
-            cost = _single(_single(_single(_single(cost) * _single(rows)) * _single(columns)) / elements)
+        if work.unit in ("pool", "reduce_sum"):
+            # Windows that do not overlap cost the same in any block: only rounding to single precision, width before
+            # height, tells them apart.
+            cost = _single(_single(_single(_single(cost) * _single(columns)) * _single(rows)) / elements)
         else:
             cost *= rows
             cost *= columns

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from h4hc.workload import ConvParams, Op, OpKind, PoolParams, ResizeParams
 from targets.ethos_u.padding import needs_copy, read_padding
-from targets.ethos_u.work import Format, Hwc, Output, Work
+from targets.ethos_u.work import Format, Hwc, Output, Work, deepened
 
 MAX_STRIDE = 3  # of a pass; an operator with longer ones takes a pass for each position of its output
 DOUBLED = 2
@@ -66,18 +68,20 @@ def pool_passes(p: PoolParams) -> tuple[Work, ...]:
     return (*copies, *_unrolled(Work("pool", output, ifm, ofm, kernel, stride, ifm_format=form)))
 
 
-def padded(image: Hwc, sides: tuple[tuple[int, int], ...], form: Format = "nhwc") -> tuple[Work, ...]:
+def padded(image: Hwc, sides: tuple[tuple[int, int], ...], form: Format = "nhwc", batch: int = 1) -> tuple[Work, ...]:
     """Copies of an image and of constant edges into a larger one; `sides`: before and behind each axis.
 
-    Edges of an axis are as long as the padded image along the axes before it, and as the image along those behind.
+    Edges of an axis are as long as the padded image along the other ones, and are those of all images at once.
     """
-    passes = [Work("pool", "other", image, image, ofm_format=form)]
+    passes = [Work("pool", "other", image, image, ofm_format=form, times=batch)]
     whole = [size + sum(side) for size, side in zip(image, sides, strict=True)]
     for axis, side in enumerate(sides):
         for width in filter(None, side):
-            sizes = [*whole[:axis], width, *image[axis + 1 :]]
+            sizes = [*whole[:axis], width, *whole[axis + 1 :]]
             edge = (sizes[0], sizes[1], sizes[2])
-            passes.append(passes[0]._replace(ifm=edge, ofm=edge, ifm_place="constant"))
+            if batch > 1:  # all axes before it are one, and so are all behind it
+                edge = (batch * prod(sizes[:axis]), width, prod(sizes[axis + 1 :]))
+            passes.append(passes[0]._replace(ifm=edge, ofm=edge, ifm_place="constant", times=1))
     return tuple(passes)
 
 
@@ -93,7 +97,10 @@ def resize_passes(p: ResizeParams) -> tuple[Work, ...]:
     factor = max((oh - less) // max(1, h - less), (ow - less) // max(1, w - less))
     if factor == 1:
         return (Work("pool", "other", (h, w, c), (oh, ow, c)),)
-    if h == w == 1:  # one pixel is repeated: added to a constant map of zeros
+    if h == w == c == 1:  # one value is repeated: added to a constant map of zeros
+        whole = deepened((oh, ow, 1))
+        return (Work("elementwise", "add", whole, whole, ifm2=(1, 1, 1), ifm_place="constant"),)
+    if h == w == 1:  # so is one pixel
         return (Work("elementwise", "add", (oh, ow, c), (oh, ow, c), ifm2=(1, 1, c), ifm_place="constant"),)
     if p.mode == "linear" and p.coordinates.endswith("half_pixel"):
         return _phases((h, w, c))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from h4hc.workload import (
     ConvParams,
     ElementwiseParams,
@@ -15,11 +17,12 @@ from h4hc.workload import (
     VectorParams,
     Workload,
 )
-from targets.ethos_u.axes import transposition
+from targets.ethos_u.axes import Shape, memory_shape, operand_constants, transposition, working_layout
 from targets.ethos_u.elementwise import elementwise_passes, with_activation
 from targets.ethos_u.images import conv_passes, padded, pool_passes, resize_passes
-from targets.ethos_u.maps import physical, place_of, reading, requantised, stored_format
-from targets.ethos_u.norms import norm_passes, reduce_passes
+from targets.ethos_u.maps import IMAGE_RANK, folded, image_copies, physical, place_of, reading, stored_format
+from targets.ethos_u.norms import norm_passes
+from targets.ethos_u.reductions import reduce_passes
 from targets.ethos_u.softmax import softmax_passes
 from targets.ethos_u.transposes import transpose_passes
 from targets.ethos_u.work import Arch, Hwc, Work
@@ -32,9 +35,10 @@ def passes(arch: Arch, op: Op, workload: Workload) -> tuple[Work, ...]:
 
     A movement or pooling that changes the scale takes one more pass over each output: the copy itself keeps it.
     """
-    works = with_activation(_main(op, workload), op.activation)
+    whole = folded(memory_shape(workload.tensor[op.outputs[0]], working_layout(op, workload)))
+    works = with_activation(_main(op, workload), op.activation, whole)
     if op.rescales and op.kind in RESCALED:
-        works += tuple(requantised(physical(workload.tensor[name])) for name in op.outputs)
+        works += tuple(image_copies(memory_shape(workload.tensor[name])) for name in op.outputs)
     return _placed(works, op, workload)
 
 
@@ -46,7 +50,7 @@ def _main(op: Op, workload: Workload) -> tuple[Work, ...]:
         case FullyConnectedParams() as p:
             return (_vector(op, p),)
         case MatmulParams() as p:
-            return _matmul(p)
+            return _matmul(op, p, workload)
         case PoolParams() as p:
             return pool_passes(p)
         case ResizeParams() as p:
@@ -99,11 +103,30 @@ def _vector(op: Op, p: FullyConnectedParams) -> Work:
     return Work("vector", "other", (h, w, p.in_features), (h, w, p.out_features), weights=weights)
 
 
-def _matmul(p: MatmulParams) -> tuple[Work, ...]:
-    """The second operand is turned so that k lies innermost; then one compound pass."""
-    turned = Work("copy", "other", (p.batch, p.k, p.n), (p.batch, p.n, p.k))
-    left, right = (p.batch, p.m, p.k), (p.batch, p.n, p.k)
-    return turned, Work("matmul", "other", left, (p.batch, p.m, p.n), ifm2=right)
+def _matmul(op: Op, p: MatmulParams, workload: Workload) -> tuple[Work, ...]:
+    """The second operand is turned so that k lies innermost; then one compound pass.
+
+    Products that share the second operand are one taller product; for those that share the first it is repeated.
+    """
+    batch, rows = p.batch, p.m
+    shared = shared_operand(op, p, workload)
+    if shared == "second":
+        batch, rows = 1, p.batch * p.m
+    copies = _tiled((1, rows, p.k), (batch, rows, p.k)) if shared == "first" else ()
+    turned = Work("copy", "other", (batch, p.k, p.n), (batch, p.n, p.k))
+    left, right = (batch, rows, p.k), (batch, p.n, p.k)
+    return turned, *copies, Work("matmul", "other", left, (batch, rows, p.n), ifm2=right)
+
+
+def shared_operand(op: Op, p: MatmulParams, workload: Workload) -> Literal["none", "first", "second", "partly"]:
+    """Which operand all products of a batch share; partly: one is shared along some axes of the batch."""
+    first, second = (workload.tensor[name].elements for name in (op.inputs[0], op.inputs[-1]))
+    each, whole = (p.m * p.k, p.k * p.n), (p.batch * p.m * p.k, p.batch * p.k * p.n)
+    if (first, second) == whole:
+        return "none"
+    if (first, second) == (whole[0], each[1]):
+        return "second"
+    return "first" if (first, second) == (each[0], whole[1]) else "partly"
 
 
 def _vector_image(op: Op, p: VectorParams, workload: Workload) -> Hwc:
@@ -113,31 +136,36 @@ def _vector_image(op: Op, p: VectorParams, workload: Workload) -> Hwc:
 
 
 def _move(op: Op, p: MoveParams, workload: Workload) -> tuple[Work, ...]:
-    shape = physical(workload.tensor[op.outputs[0]])
+    layout = working_layout(op, workload)
     if p.function == "transpose":
         return transpose_passes(*transposition(op, p, workload))
     if p.function == "concat":
-        return tuple(requantised(physical(workload.tensor[name])) for name in copied(op, workload))
+        copies = (image_copies(memory_shape(workload.tensor[name], layout)) for name in copied(op, workload))
+        parts = (image_copies(memory_shape(workload.tensor[n], layout)) for n in operand_constants(op, workload))
+        return (*copies, *(part._replace(ifm_place="constant") for part in parts))
     if p.function == "split":
-        return tuple(requantised(physical(workload.tensor[name])) for name in op.outputs)
-    source = physical(workload.tensor[op.inputs[0]])
+        return tuple(image_copies(memory_shape(workload.tensor[name], layout)) for name in op.outputs)
+    source = memory_shape(workload.tensor[op.inputs[0]], layout)
+    shape = memory_shape(workload.tensor[op.outputs[0]], layout)
     if p.function == "pad":
-        grown = tuple((0, max(0, after - before)) for before, after in zip(source, shape, strict=True))
-        return padded(source, grown)
-    if p.function == "tile":
-        return _tiled(source, shape)
-    return (requantised(shape),)
+        batch = source[0] if len(shape) == IMAGE_RANK and source[0] == shape[0] else 1
+        image, whole = (folded(sizes[1:] if batch > 1 else sizes) for sizes in (source, shape))
+        grown = tuple((0, max(0, after - before)) for before, after in zip(image, whole, strict=True))
+        return padded(image, grown, batch=batch)
+    return _tiled(source, shape) if p.function == "tile" else (image_copies(shape),)
 
 
-def _tiled(source: Hwc, shape: Hwc) -> tuple[Work, ...]:
+def _tiled(source: Shape, shape: Shape) -> tuple[Work, ...]:
     """Axis by axis, outermost first, a copy of what is there for each repetition."""
     works: list[Work] = []
-    for axis in range(len(shape)):
-        times = max(1, shape[axis] // source[axis])
+    sizes = [1] * (len(shape) - len(source)) + list(source)
+    for axis, size in enumerate(shape):
+        times = max(1, size // sizes[axis])
         if times > 1:
-            works.append(requantised(source)._replace(times=times))
-            source = (*source[:axis], shape[axis], *source[axis + 1 :])  # type: ignore[assignment]
-    return tuple(works) or (requantised(shape),)
+            copy = image_copies(tuple(sizes))
+            works.append(copy._replace(times=copy.times * times))
+            sizes[axis] = size
+    return tuple(works) or (image_copies(shape),)
 
 
 def copied(op: Op, workload: Workload) -> tuple[str, ...]:
@@ -152,5 +180,5 @@ def is_free(op: Op, workload: Workload) -> bool:
     if not isinstance(op.params, MoveParams) or op.kind is OpKind.VIEW:
         return op.kind is OpKind.VIEW
     if op.params.function == "concat":
-        return not copied(op, workload)
+        return not copied(op, workload) and not operand_constants(op, workload)
     return op.params.function == "transpose" and not transpose_passes(*transposition(op, op.params, workload))

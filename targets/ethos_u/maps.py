@@ -39,6 +39,15 @@ def reading(work: Work, name: str, workload: Workload) -> Work:
     return work._replace(ifm_format=stored_format(name, workload), ifm_place=place_of(name, workload))
 
 
+def image_copies(shape: Shape) -> Work:
+    """A copy, or a new scale, of a map in the order of memory: a pass for each image of a batch."""
+    axes = list(shape)
+    while len(axes) > IMAGE_RANK and 1 in axes:
+        axes.remove(1)
+    batch = prod(axes[: 1 - IMAGE_RANK]) if len(axes) >= IMAGE_RANK else 1
+    return requantised(folded(tuple(axes[1 - IMAGE_RANK :])))._replace(times=batch)
+
+
 def requantised(shape: Hwc) -> Work:
     """A pass that only brings values to another scale."""
     return Work("pool", "other", shape, shape)

@@ -1,10 +1,14 @@
-"""Reductions and norms as passes of the hardware. Source: the passes that Vela 5.2.0 makes of them."""
+"""Norms as passes of the hardware. Source: the passes that Vela 5.2.0 makes of them."""
 
 from __future__ import annotations
 
+from math import prod
+
 from h4hc.workload import Op, VectorParams, Workload
-from targets.ethos_u.maps import physical
-from targets.ethos_u.softmax import CONSTANT, INT32
+from targets.ethos_u.axes import Shape, memory_shape, working_layout
+from targets.ethos_u.maps import folded
+from targets.ethos_u.reductions import mean_passes
+from targets.ethos_u.softmax import CONSTANT
 from targets.ethos_u.work import Format, Hwc, Output, Work, deepened
 
 
@@ -13,18 +17,25 @@ def norm_passes(op: Op, p: VectorParams, workload: Workload) -> tuple[Work, ...]
 
     Maps between the passes are bricks, but where one pass leaves a shape that the next one reads as another.
     """
+    memory = memory_shape(workload.tensor[op.inputs[0]], working_layout(op, workload))
     if p.function == "batch_norm":  # folded to scale and shift
-        return scaled(physical(workload.tensor[op.inputs[0]]), ("mul", "add"))
-    height, width, _ = physical(workload.tensor[op.inputs[0]])
-    across = not p.innermost and height * width == p.length
-    shape: Hwc = (1, p.length, p.rows) if across else (1, max(1, p.rows), max(1, p.length))
-    row: Hwc = (1, 1, p.rows) if across else (1, shape[1], 1)
+        return scaled(folded(memory), ("mul", "add"))
+    across = runs_across(memory, p)
+    shape: Hwc = (1, max(1, p.rows), max(1, p.length))
+    row: Hwc = (1, shape[1], 1)
+    if across:
+        shape, row = (memory[0], p.length, memory[-1]), (memory[0], 1, memory[-1])
     return _normed(p, shape, row, across)
+
+
+def runs_across(memory: Shape, p: VectorParams) -> bool:
+    """Whether the vectors are the positions of each channel of images that lie channels last, a row an image."""
+    return not p.innermost and memory[0] * memory[-1] == p.rows and prod(memory[1:-1]) == p.length
 
 
 def _normed(p: VectorParams, shape: Hwc, row: Hwc, across: bool) -> tuple[Work, ...]:
     """The passes; row: shape of a value a vector; across: the vectors run along the positions."""
-    total, mean = _reduce("mean", p, shape if across else None)
+    total, mean = mean_passes(shape, (1, p.length)) if across else mean_passes((shape[1], shape[2], 1), (1, shape[2]))
     whole, values = deepened(shape), deepened(row)
     kept: Format = "brick" if whole == shape else "nhwc"  # the map itself
     kept_row: Format = "brick" if values == row else "nhwc"
@@ -47,59 +58,11 @@ def _normed(p: VectorParams, shape: Hwc, row: Hwc, across: bool) -> tuple[Work, 
 def scaled(shape: Hwc, steps: tuple[Output, ...], form: Format = "nhwc") -> tuple[Work, ...]:
     """Products and sums with constants of each channel; form: of what the first one reads."""
     work = Work("elementwise", "mul", shape, shape, ifm2=(1, 1, shape[2]), ifm2_place="constant")
+    if shape[2] == 1:
+        work = work._replace(ifm=deepened(shape), ofm=deepened(shape))
     works = []
     for step in steps:
         works.append(work._replace(output=step, ifm_format=form, ofm_format="brick"))
         form = "brick"
     works[-1] = works[-1]._replace(ofm_format="nhwc")
     return tuple(works)
-
-
-def reduce_passes(op: Op, p: VectorParams, workload: Workload) -> tuple[Work, ...]:
-    """Sum, mean, maximum or minimum of vectors."""
-    return _reduce(p.function, p, _reduced_image(op, p, workload))
-
-
-def _reduced_image(op: Op, p: VectorParams, workload: Workload) -> Hwc | None:
-    """The input as an image if the reduction runs over all its positions, or over another axis than the innermost."""
-    shape = physical(workload.tensor[op.inputs[0]])
-    if shape[0] * shape[1] == p.length and shape[2] == p.rows:
-        return shape
-    return None if p.innermost else (1, p.length, p.rows)
-
-
-def _reduce(function: str, p: VectorParams, image: Hwc | None) -> tuple[Work, ...]:
-    if function == "sum":
-        return (Work("reduce_sum", "other", (1, p.rows, p.length), (1, p.rows, 1)),)
-    if function in ("max", "min"):
-        return _extreme(function, p)
-    if image is not None:
-        h, w, c = image
-        main = Work("depthwise", "other", image, (1, 1, c), (h, w), weights=h * w * c)
-        return _mean(main)
-    return _mean(Work("depthwise", "other", (p.rows, p.length, 1), (p.rows, 1, 1), (1, p.length), weights=p.length))
-
-
-def _mean(total: Work) -> tuple[Work, Work]:
-    """A sum to int32 by weights of 1, then times 1 / n."""
-    shape = deepened(total.ofm)
-    form: Format = "brick" if shape == total.ofm else "nhwc"
-    total = total._replace(ofm_bits=INT32, ofm_format=form, even_weights=True)
-    scaled = Work("elementwise", "mul", shape, shape, ifm2=CONSTANT, ifm_bits=INT32, ifm_format=form)
-    return total, scaled._replace(ifm2_place="constant")
-
-
-def _extreme(function: str, p: VectorParams) -> tuple[Work, ...]:
-    """Pooling along the vectors, all in one window; outer axes lie across the channels.
-
-    A minimum is the maximum of what is subtracted from a constant, subtracted once more.
-    """
-    height, depth = (p.rows, 1) if p.innermost else (1, p.rows)
-    work = Work("pool", "maxpool", (height, p.length, depth), (height, 1, depth), (1, p.length))
-    if function == "max":
-        return (work,)
-    shape = deepened(work.ifm)
-    form: Format = "brick" if shape == work.ifm else "nhwc"
-    less = Work("elementwise", "add", shape, shape, ifm2=CONSTANT, ifm2_place="constant", ofm_format=form)
-    rest = deepened(work.ofm)
-    return less, work._replace(ifm_format=form), less._replace(ifm=rest, ofm=rest, ofm_format="nhwc")

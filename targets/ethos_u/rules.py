@@ -24,11 +24,13 @@ from h4hc.workload import (
     Workload,
 )
 from targets.ethos_u import functions
+from targets.ethos_u.axes import memory_shape, working_layout
 from targets.ethos_u.blocks import choose_blocks
 from targets.ethos_u.image_rules import CONVOLUTIONS, WEIGHTED
-from targets.ethos_u.mapping import passes
-from targets.ethos_u.maps import physical
+from targets.ethos_u.mapping import passes, shared_operand
+from targets.ethos_u.norms import runs_across
 from targets.ethos_u.padding import is_padded
+from targets.ethos_u.reductions import mean_window, reduction
 from targets.ethos_u.work import Arch
 
 TYPES = ("int8", "uint8")
@@ -126,9 +128,15 @@ def _window(op: Op, workload: Workload) -> Violation | None:
 def _reduction(op: Op, workload: Workload) -> Violation | None:
     p = op.params
     assert isinstance(p, VectorParams), op.id
-    if p.function in functions.REDUCTIONS:
-        return None
-    return Violation(p.function, ", ".join(sorted(functions.REDUCTIONS)))
+    if p.function not in functions.REDUCTIONS:
+        return Violation(p.function, ", ".join(sorted(functions.REDUCTIONS)))
+    known = reduction(op, p, workload)
+    if known is None:
+        seen = workload.tensor[op.inputs[0]].shape
+        return Violation(f"vectors of {p.length} in {seen}", "whole axes of at most four longer than 1")
+    if p.function == "sum" and len(known[1]) > 1:
+        return Violation(f"sum over {len(known[1])} axes", "one axis", "reshape the axes to one, or sum one by one")
+    return None
 
 
 def _mean(op: Op, workload: Workload) -> Violation | None:
@@ -136,12 +144,26 @@ def _mean(op: Op, workload: Workload) -> Violation | None:
     assert isinstance(p, VectorParams), op.id
     if p.function != "mean" or op.kind is not OpKind.REDUCE:
         return None
-    shape = workload.tensor[op.inputs[0]].shape
-    if p.length > MAX_MEAN_ELEMENTS or (p.length >= MAX_MEAN_AXIS and max(shape) >= MAX_MEAN_AXIS):
+    known = reduction(op, p, workload)
+    assert known is not None, op.id
+    (batch, *sizes), axes = known
+    if p.length > MAX_MEAN_ELEMENTS or any(sizes[axis - 1] >= MAX_MEAN_AXIS for axis in axes if axis):
         return Violation(f"{p.length} elements", f"axes under {MAX_MEAN_AXIS}, {MAX_MEAN_ELEMENTS} elements in all")
-    if len(shape) == MAX_RANK and shape[0] != 1:
-        return Violation(f"batch {shape[0]}", "1")
-    return None
+    return None if batch == 1 else Violation(f"batch {batch}", "1")
+
+
+def _mean_window(op: Op, workload: Workload) -> Violation | None:
+    """The window of a mean lies in height and width; channels take the place of an axis of one."""
+    p = op.params
+    assert isinstance(p, VectorParams), op.id
+    if p.function != "mean":
+        return None
+    known = reduction(op, p, workload)
+    assert known is not None, op.id
+    if mean_window(*known) is not None:
+        return None
+    seen = "x".join(map(str, known[0][1:]))
+    return Violation(f"the channels of {seen}", "an image with height, width or channels of 1", "fold it to one row")
 
 
 def _softmax(op: Op, workload: Workload) -> Violation | None:
@@ -157,8 +179,8 @@ def _norm(op: Op, workload: Workload) -> Violation | None:
     assert isinstance(p, VectorParams), op.id
     if p.function not in functions.NORMS:
         return Violation(p.function, ", ".join(sorted(functions.NORMS)))
-    height, width, _ = physical(workload.tensor[op.inputs[0]])
-    if p.function == "group_norm" and not p.innermost and height * width != p.length:
+    memory = memory_shape(workload.tensor[op.inputs[0]], working_layout(op, workload))
+    if p.function in ("group_norm", "instance_norm") and not p.innermost and not runs_across(memory, p):
         return Violation("groups of several channels that lie innermost", "one channel a group, or channels first")
     if p.function != "batch_norm" and p.length >= MAX_MEAN_AXIS:
         return Violation(f"vectors of {p.length}", f"under {MAX_MEAN_AXIS}")
@@ -229,7 +251,12 @@ def _matmul(op: Op, workload: Workload) -> Violation | None:
     p = op.params
     assert isinstance(p, MatmulParams), op.id
     longest = max(p.k, p.n)
-    return None if longest <= MAX_AXIS else Violation(f"{longest}", f"{MAX_AXIS}")
+    if longest > MAX_AXIS:
+        return Violation(f"{longest}", f"{MAX_AXIS}")
+    if shared_operand(op, p, workload) != "partly":
+        return None
+    seen = " x ".join(str(workload.tensor[name].shape) for name in op.inputs)
+    return Violation(f"{seen}, shared by some of {p.batch} products", "operands of each or of all", "expand it")
 
 
 def _move(op: Op, workload: Workload) -> Violation | None:
@@ -286,11 +313,22 @@ _OTHERS = (
         _innermost,
         frozenset({OpKind.SOFTMAX, OpKind.NORM, OpKind.REDUCE}),
     ),
-    Rule("ethos_u.reduction", "reductions are mean, sum, max or min", _reduction, frozenset({OpKind.REDUCE})),
+    Rule(
+        "ethos_u.reduction",
+        "reductions are mean, sum, max or min over whole axes, a sum over one",
+        _reduction,
+        frozenset({OpKind.REDUCE}),
+    ),
     Rule(
         "ethos_u.mean",
         f"a mean has batch 1, axes under {MAX_MEAN_AXIS} and at most {MAX_MEAN_ELEMENTS} elements",
         _mean,
+        frozenset({OpKind.REDUCE}),
+    ),
+    Rule(
+        "ethos_u.mean_window",
+        "a mean over the innermost axis of an image needs a height, width or depth of 1",
+        _mean_window,
         frozenset({OpKind.REDUCE}),
     ),
     Rule(
@@ -326,7 +364,10 @@ _OTHERS = (
     ),
     Rule("ethos_u.fused", "a fused activation is a clamp or a table of the NPU", _fused, FUSING),
     Rule(
-        "ethos_u.matmul", f"products of activations have k and n up to {MAX_AXIS}", _matmul, frozenset({OpKind.MATMUL})
+        "ethos_u.matmul",
+        f"products of activations have k and n up to {MAX_AXIS}; all of a batch share an operand, or none does",
+        _matmul,
+        frozenset({OpKind.MATMUL}),
     ),
     Rule(
         "ethos_u.move", "data movement is transpose, concat, slice, split, pad or tile", _move, frozenset({OpKind.MOVE})

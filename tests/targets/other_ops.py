@@ -1,4 +1,7 @@
-"""Operators beside plain layers, as cases of tests/data/ethos_u_other_ops.csv: long strides, resizes, moves, norms."""
+"""Operators beside plain layers, as cases of tests/data/ethos_u_other_ops.csv: long strides, resizes, moves, norms.
+
+`python -m tests.targets.other_ops` asks the vendor's tool again and writes the table.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,25 @@ from functools import partial
 from itertools import permutations
 from math import prod
 
-from h4hc.workload import ElementwiseParams, Layout, MoveParams, OpKind, VectorParams, Workload
+from h4hc.text import csv_text
+from h4hc.workload import ElementwiseParams, Layout, MatmulParams, MoveParams, OpKind, Tensor, VectorParams, Workload
+from targets.ethos_u.device import EthosU
+from targets.ethos_u.vendor.estimates import operator_estimate
 from tests.targets import samples
-from tests.targets.vela_layers import DATA, conv_workload, one_op
+from tests.targets.vela_layers import DATA, conv_workload, fc_workload, npu, one_op
 
 OTHER_OPS = DATA / "ethos_u_other_ops.csv"
+HEAD = (
+    "# source: Vela 5.2.0 (ethos-u-vela, Apache-2.0), one int8 operator a row (tests/targets/other_ops.py), by itself;"
+    " seeded weights\n"
+)
+COLUMNS = ("case", "accel", "sysconf", "memmode", "total_cycles")
+MACHINES = (
+    ("ethos-u55-256", "Ethos_U55_High_End_Embedded", "Shared_Sram"),
+    ("ethos-u55-128", "Ethos_U55_High_End_Embedded", "Sram_Only"),
+    ("ethos-u55-128", "Ethos_U55_High_End_Embedded", "Shared_Sram"),
+)
+ROW_MAJOR, CHANNELS_LAST = Layout.ROW_MAJOR, Layout.CHANNELS_LAST
 Shape = tuple[int, ...]
 SMALL, LARGE = (1, 16, 14, 14), (1, 64, 28, 28)
 ROW, COLUMN, CHANNEL = (1, 1, 1, 14), (1, 1, 14, 1), (1, 16, 1, 1)  # parts of SMALL
@@ -63,6 +80,73 @@ def turned(shape: Shape, perm: Shape) -> Workload:
     params = MoveParams("move", "transpose", prod(shape), perm)
     out = tuple(shape[axis] for axis in perm)
     return one_op(OpKind.MOVE, params, shape, out, layout=Layout.ROW_MAJOR)
+
+
+def _with_constants(workload: Workload, *shapes: Shape) -> Workload:
+    """The same operator with constant operands behind its inputs."""
+    layout = workload.tensors[0].layout
+    constants = tuple(Tensor(f"k{i}", s, "int8", "int8", prod(s), layout) for i, s in enumerate(shapes))
+    op = replace(workload.ops[0], weights=tuple(t.name for t in constants), weight_bytes=sum(map(prod, shapes)))
+    return replace(workload, ops=(op,), tensors=(*workload.tensors, *constants))
+
+
+def _with_constant(
+    function: str, shape: Shape, constant: Shape, out: Shape | None = None, layout: Layout = CHANNELS_LAST
+) -> Workload:
+    """A function of a tensor and a constant, either repeated where `out` is larger."""
+    out = out or shape
+    spread = "none" if shape == constant == out else "general"
+    params = ElementwiseParams("elementwise", function, prod(out), 2, spread)  # type: ignore[arg-type]
+    return _with_constants(one_op(OpKind.ELEMENTWISE, params, shape, out, layout=layout), constant)
+
+
+def _joined(out: Shape, *shapes: Shape, constant: Shape | None = None, layout: Layout = CHANNELS_LAST) -> Workload:
+    """A concatenation of the model's own inputs, and of a constant behind them."""
+    params = MoveParams("move", "concat", prod(out))
+    workload = one_op(OpKind.MOVE, params, out, out, inputs=len(shapes), layout=layout)
+    workload = _reshaped(workload, {f"x{i}": shape for i, shape in enumerate(shapes)})
+    return _with_constants(workload, constant) if constant else workload
+
+
+def _reduced(function: str, shape: Shape, axes: Shape, layout: Layout) -> Workload:
+    """A reduction over axes of ONNX, which stay as ones."""
+    length = prod(shape[axis] for axis in axes)
+    order = (0, *range(2, len(shape)), 1) if layout is CHANNELS_LAST else tuple(range(len(shape)))
+    innermost = set(order[len(order) - len(axes) :]) == set(axes)
+    params = VectorParams("vector", function, prod(shape) // length, length, innermost)
+    out = tuple(1 if axis in axes else size for axis, size in enumerate(shape))
+    return one_op(OpKind.REDUCE, params, shape, out, layout=layout)
+
+
+def _product(batch: int, m: int, k: int, n: int, left: Shape, right: Shape) -> Workload:
+    """Products of activations with operands of these shapes."""
+    params = MatmulParams("matmul", batch, m, k, n)
+    macs = batch * m * k * n
+    return one_op(OpKind.MATMUL, params, left, (batch, m, n), second_shape=right, macs=macs, inputs=2, layout=ROW_MAJOR)
+
+
+def _batch_norm_of(shape: Shape, stored: Layout) -> Workload:
+    """A scale and a shift a channel, along axis 1; stored: the order that its input comes in."""
+    rows = prod(shape) // shape[1]
+    work = CHANNELS_LAST if len(shape) > 2 else ROW_MAJOR
+    params = VectorParams("vector", "batch_norm", shape[1], rows, innermost=False)
+    workload = one_op(OpKind.NORM, params, shape, shape, layout=stored)
+    return replace(workload, ops=(replace(workload.ops[0], layout=work),))
+
+
+def _batched_norm(function: str, shape: Shape) -> Workload:
+    """Over the positions of each channel of each image."""
+    params = VectorParams("vector", function, shape[0] * shape[1], prod(shape[2:]), innermost=False)
+    return one_op(OpKind.NORM, params, shape, shape)
+
+
+def _active(workload: Workload, activation: str) -> Workload:
+    """The same operator with a fused activation."""
+    return replace(workload, ops=(replace(workload.ops[0], activation=activation),))
+
+
+def _single(function: str, shape: Shape, layout: Layout = CHANNELS_LAST, kind: OpKind = OpKind.ACTIVATION) -> Workload:
+    return one_op(kind, ElementwiseParams("elementwise", function, prod(shape), 1), shape, shape, layout=layout)
 
 
 def _row_major_norm(function: str, shape: Shape) -> Workload:
@@ -166,4 +250,130 @@ CASES: dict[str, Callable[[], Workload]] = {
     },
     "reduce_outer_max_64x196": lambda: samples.outer_vector(OpKind.REDUCE, "max", 64, 196),
     "reduce_outer_min_8x64": lambda: samples.outer_vector(OpKind.REDUCE, "min", 8, 64),
+    **{
+        f"{function}_constant_{'x'.join(map(str, shape))}": partial(
+            _with_constant, function, shape, shape, None, layout
+        )
+        for function in ("add", "mul", "max")
+        for shape, layout in (
+            ((1, 197, 192), ROW_MAJOR),
+            (SMALL, CHANNELS_LAST),
+            ((1, 3, 14, 14), CHANNELS_LAST),
+            ((2, 16, 14, 14), CHANNELS_LAST),
+        )
+    },
+    **{
+        f"{function}_constant_{name}": partial(_with_constant, function, shape, constant, out, layout)
+        for function in ("add", "mul")
+        for name, shape, constant, out, layout in (
+            ("batched", (2, 16, 14, 14), SMALL, None, CHANNELS_LAST),
+            ("of_each_image", (3, 15, 16, 2), (15, 16, 2), None, ROW_MAJOR),
+            ("without_batch", (1, 197, 192), (197, 192), None, ROW_MAJOR),
+            ("map_channel", CHANNEL, SMALL, SMALL, CHANNELS_LAST),
+            ("map_row", (1, 1, 192), (1, 197, 192), (1, 197, 192), ROW_MAJOR),
+            ("map_scalar", (1, 1, 1, 1), SMALL, SMALL, CHANNELS_LAST),
+            ("scalar", SMALL, (1,), SMALL, CHANNELS_LAST),
+        )
+    },
+    "max_constant_channels_of_each": lambda: _with_constant("max", (3, 100, 16, 30), (3, 100, 1, 1)),
+    "concat_class_token": lambda: _joined((1, 197, 192), (1, 196, 192), constant=(1, 1, 192), layout=ROW_MAJOR),
+    "concat_constant_map": lambda: _joined((1, 384, 14, 14), (1, 192, 14, 14), constant=(1, 192, 14, 14)),
+    "concat_constant_rows": lambda: _joined((1, 12, 15, 14), (1, 12, 14, 14), constant=(1, 12, 1, 14)),
+    "concat_batch_2": lambda: _joined((2, 32, 14, 14), (2, 16, 14, 14), (2, 16, 14, 14)),
+    "concat_constant_batch_2": lambda: _joined((2, 384, 14, 14), (2, 192, 14, 14), constant=(2, 192, 14, 14)),
+    "split_batch_3": lambda: _moved("split", (3, 32, 14, 14), *[(3, 16, 14, 14)] * 2),
+    "slice_batch_3": lambda: _moved("slice", (3, 32, 14, 14), (3, 16, 14, 14)),
+    "tile_batch_2": lambda: _moved("tile", (2, 16, 14, 14), (2, 16, 14, 42)),
+    "pad_batch_2": lambda: _moved("pad", (2, 8, 5, 5), (2, 10, 6, 7)),
+    "pad_batch_3": lambda: _moved("pad", (3, 16, 14, 14), (3, 16, 16, 16)),
+    "pad_all_axes": lambda: _moved("pad", (1, 20, 14, 9), (1, 24, 16, 11)),
+    **{
+        f"reduce_{function}_{'x'.join(map(str, shape))}_over_{''.join(map(str, axes))}_{layout.value[:3]}": partial(
+            _reduced, function, shape, axes, layout
+        )
+        for function, shape, layout, choices in (
+            ("mean", (1, 16, 14, 12), ROW_MAJOR, ((1,), (2,), (1, 2))),
+            ("mean", (1, 16, 14, 12), CHANNELS_LAST, ((2,), (3,), (2, 3))),
+            ("mean", (1, 1, 14, 12), ROW_MAJOR, ((2,), (3,), (2, 3))),
+            ("mean", (1, 16, 1, 12), ROW_MAJOR, ((1,), (3,), (1, 3))),
+            ("mean", (1, 16, 14, 1), ROW_MAJOR, ((1,), (1, 2))),
+            ("mean", (3, 14, 12), ROW_MAJOR, ((0,), (1,), (0, 1))),
+            ("max", (1, 16, 14, 12), ROW_MAJOR, ((1,), (2,), (3,), (1, 2), (1, 3), (2, 3), (1, 2, 3))),
+            ("max", (2, 16, 14, 12), CHANNELS_LAST, ((0,), (1,), (2,), (3,), (0, 1), (2, 3), (1, 2, 3))),
+            ("min", (1, 16, 14, 12), CHANNELS_LAST, ((1,), (2,), (3,), (1, 2), (2, 3), (1, 2, 3))),
+            ("min", (3, 16, 14, 12), ROW_MAJOR, ((0,), (2,), (0, 3), (1, 2))),
+            ("sum", (1, 16, 14, 12), ROW_MAJOR, ((3,),)),
+            ("sum", (2, 16, 14, 12), CHANNELS_LAST, ((1,),)),
+            ("sum", (2, 14, 12), ROW_MAJOR, ((2,),)),
+        )
+        for axes in choices
+    },
+    "product_392_rows": lambda: _product(1, 392, 32, 49, (392, 32), (32, 49)),
+    "product_197_rows": lambda: _product(1, 197, 32, 24, (197, 32), (32, 24)),
+    "slice_28x30x16": lambda: _moved("slice", (1, 32, 28, 30), (1, 16, 28, 30)),
+    "slice_7x7x17": lambda: _moved("slice", (1, 32, 7, 7), (1, 17, 7, 7)),
+    "concat_constant_map_of_32": lambda: _joined((1, 64, 14, 14), (1, 32, 14, 14), constant=(1, 32, 14, 14)),
+    "product_shared_second": lambda: _product(4, 16, 32, 24, (4, 16, 32), (32, 24)),
+    "product_shared_second_of_12": lambda: _product(12, 64, 64, 64, (12, 64, 64), (1, 64, 64)),
+    "product_shared_first": lambda: _product(4, 16, 32, 24, (16, 32), (4, 32, 24)),
+    "product_shared_vector": lambda: _product(4, 1, 32, 24, (32,), (4, 32, 24)),
+    "product_each_its_own": lambda: _product(6, 16, 32, 24, (2, 3, 16, 32), (2, 3, 32, 24)),
+    "batch_norm_row_major": lambda: _batch_norm_of((1, 20, 14, 9), ROW_MAJOR),
+    "batch_norm_row_major_batch_2": lambda: _batch_norm_of((2, 20, 14, 9), ROW_MAJOR),
+    "batch_norm_of_vectors": lambda: _batch_norm_of((1, 24, 196), ROW_MAJOR),
+    "batch_norm_of_features": lambda: _batch_norm_of((49, 24), ROW_MAJOR),
+    "batch_norm_1_channel": lambda: _batch_norm_of((2, 1, 16, 30), CHANNELS_LAST),
+    **{
+        f"instance_norm_batch_{'x'.join(map(str, shape))}": partial(_batched_norm, "instance_norm", shape)
+        for shape in ((2, 24, 14, 9), (3, 4, 7, 7), (3, 12, 14, 2))
+    },
+    **{
+        f"{function}_{'x'.join(map(str, shape))}": partial(_single, function, shape)
+        for function in ("silu", "quick_gelu", "hard_sigmoid", "prelu")
+        for shape in ((2, 9, 16, 16), (1, 20, 14, 14))
+    },
+    **{
+        f"squared_difference_{'x'.join(map(str, shape))}": partial(
+            lambda shape: one_op(
+                OpKind.ELEMENTWISE,
+                ElementwiseParams("elementwise", "squared_difference", prod(shape), 2),
+                shape,
+                shape,
+                inputs=2,
+                layout=ROW_MAJOR,
+            ),
+            shape,
+        )
+        for shape in ((196, 8), (1, 12, 240))
+    },
+    **{
+        f"{name}_{activation}": partial(lambda make, activation: _active(make(), activation), make, activation)
+        for activation in ("relu", "sigmoid", "silu")
+        for name, make in (
+            ("conv_3_channels", lambda: conv_workload(16, 3, (14, 14), (3, 3))),
+            ("conv_groups", lambda: conv_workload(16, 16, (7, 7), (3, 3), groups=2)),
+            ("conv_s4", lambda: conv_workload(32, 32, (14, 14), (3, 3), 4, same=False)),
+            ("conv_20_channels", lambda: conv_workload(16, 20, (14, 14), (3, 3))),
+            ("avgpool_3_channels", lambda: samples.pool("average", 2, 2, 14, 3)),
+            ("fc_3_channels", lambda: fc_workload(16, 32, 3)),
+            ("product", lambda: _product(1, 16, 32, 24, (1, 16, 32), (1, 32, 24))),
+        )
+    },
 }
+
+
+def main() -> None:
+    """Ask the vendor's tool for every case on every machine."""
+    table = []
+    for case, make in CASES.items():
+        workload = make()
+        for accel, sysconf, memmode in MACHINES:
+            device = npu(accel, sysconf, memmode)
+            assert isinstance(device, EthosU)
+            told = operator_estimate(device.spec, workload.ops[0], workload)
+            table.append((case, accel, sysconf, memmode, told.cycles.total))
+    OTHER_OPS.write_text(HEAD + csv_text(COLUMNS, table), encoding="utf-8", newline="")
+
+
+if __name__ == "__main__":
+    main()
