@@ -10,7 +10,7 @@ from targets.ethos_u.axes import Shape, memory_shape, operand_constants, order_o
 from targets.ethos_u.maps import IMAGE_RANK, folded, requantised
 from targets.ethos_u.norms import scaled
 from targets.ethos_u.softmax import CONSTANT, INT32
-from targets.ethos_u.work import Activation, Format, Hwc, Output, Place, Work, deepened, volume
+from targets.ethos_u.work import BRICK, Activation, Format, Hwc, Output, Place, Work, deepened, volume
 
 
 def elementwise_passes(op: Op, p: ElementwiseParams, workload: Workload) -> tuple[Work, ...]:
@@ -136,6 +136,7 @@ def with_activation(works: tuple[Work, ...], function: str, whole: Hwc) -> tuple
     if as_laid and alone and (function in functions.CLAMPS or function in functions.TABLES):
         kind: Activation = "relu" if function in functions.CLAMPS else "lut"
         return (*works[:-1], last._replace(activation=kind))
-    form: Format = "brick" if laid == whole else "nhwc"
+    sliced = last.times > 1 and last.ofm[2] % BRICK > 0  # groups that fill no bricks of the result
+    form: Format = "brick" if laid == whole and not sliced else "nhwc"
     made = (work._replace(ofm_format=form) if work.shared != "no" or work is last else work for work in works)
     return (*made, *_activation(function, laid, form))

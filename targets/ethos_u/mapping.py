@@ -25,7 +25,7 @@ from targets.ethos_u.norms import norm_passes
 from targets.ethos_u.reductions import reduce_passes
 from targets.ethos_u.softmax import softmax_passes
 from targets.ethos_u.transposes import transpose_passes
-from targets.ethos_u.work import Arch, Hwc, Work
+from targets.ethos_u.work import BRICK, Arch, Hwc, Work
 
 RESCALED = frozenset({OpKind.VIEW, OpKind.MOVE, OpKind.POOL, OpKind.RESIZE, OpKind.REDUCE})
 
@@ -88,6 +88,10 @@ def _placed(works: tuple[Work, ...], op: Op, workload: Workload) -> tuple[Work, 
     if op.kind is OpKind.SOFTMAX:
         chain[1] = reading(chain[1], first, workload)
     chain[-1] = chain[-1]._replace(ofm_format=stored_format(last, workload), ofm_place=place_of(last, workload))
+    if op.kind is OpKind.GROUPED_CONV:  # groups are slices of channels: of the input plainly, of the output by bricks
+        chain[0] = chain[0]._replace(ifm_format="nhwc")
+        if chain[0].ofm[2] % BRICK:
+            chain[0] = chain[0]._replace(ofm_format="nhwc")
     return tuple(chain)
 
 

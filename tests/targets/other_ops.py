@@ -16,7 +16,7 @@ from h4hc.workload import ElementwiseParams, Layout, MatmulParams, MoveParams, O
 from targets.ethos_u.device import EthosU
 from targets.ethos_u.vendor.estimates import operator_estimate
 from tests.targets import samples
-from tests.targets.vela_layers import DATA, conv_workload, fc_workload, npu, one_op
+from tests.targets.vela_layers import DATA, conv_workload, fc_workload, inside, npu, one_op
 
 OTHER_OPS = DATA / "ethos_u_other_ops.csv"
 HEAD = (
@@ -138,6 +138,11 @@ def _batched_norm(function: str, shape: Shape) -> Workload:
     """Over the positions of each channel of each image."""
     params = VectorParams("vector", function, shape[0] * shape[1], prod(shape[2:]), innermost=False)
     return one_op(OpKind.NORM, params, shape, shape)
+
+
+def _groups(ins: int, outs: int, groups: int, size: int, kernel: int, stride: int = 1) -> Workload:
+    """A grouped convolution between other operators."""
+    return inside(conv_workload(ins, outs, (size, size), (kernel, kernel), stride, groups=groups))
 
 
 def _active(workload: Workload, activation: str) -> Workload:
@@ -357,8 +362,15 @@ CASES: dict[str, Callable[[], Workload]] = {
             ("avgpool_3_channels", lambda: samples.pool("average", 2, 2, 14, 3)),
             ("fc_3_channels", lambda: fc_workload(16, 32, 3)),
             ("product", lambda: _product(1, 16, 32, 24, (1, 16, 32), (1, 32, 24))),
+            ("inner_groups_of_8", lambda: _groups(64, 64, 8, 28, 3)),
+            ("inner_groups_of_16", lambda: _groups(24, 48, 3, 20, 3, 2)),
         )
     },
+    "inner_groups_of_2": lambda: _groups(96, 24, 12, 14, 3),
+    "inner_groups_of_4": lambda: _groups(128, 128, 32, 28, 3),
+    "inner_groups_of_5": lambda: _groups(64, 20, 4, 16, 5, 2),
+    "inner_groups_of_8": lambda: _groups(256, 256, 32, 14, 3),
+    "inner_groups_of_48": lambda: _groups(32, 96, 2, 14, 3),
 }
 
 
