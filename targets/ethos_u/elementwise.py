@@ -130,13 +130,17 @@ def with_activation(works: tuple[Work, ...], function: str, whole: Hwc) -> tuple
     """
     if not function or not works:
         return works
-    last, laid = works[-1], deepened(whole)
-    as_laid = last.unit == "vector" or last.ofm == laid
+    last = works[-1]
+    vectors = last.unit == "vector"
+    if vectors:  # worked on as a square; a function of one value sees a row
+        whole = (1, last.ofm[0] * last.ofm[1], last.ofm[2])
+    laid = deepened(whole)
+    as_laid = vectors or last.ofm == laid
     alone = last.unit != "matmul" and last.times == 1 and last.shared == "no"
     if as_laid and alone and (function in functions.CLAMPS or function in functions.TABLES):
         kind: Activation = "relu" if function in functions.CLAMPS else "lut"
         return (*works[:-1], last._replace(activation=kind))
     sliced = last.times > 1 and last.ofm[2] % BRICK > 0  # groups that fill no bricks of the result
-    form: Format = "brick" if laid == whole and not sliced else "nhwc"
+    form: Format = "brick" if laid == (last.ofm if vectors else whole) and not sliced else "nhwc"
     made = (work._replace(ofm_format=form) if work.shared != "no" or work is last else work for work in works)
     return (*made, *_activation(function, laid, form))

@@ -20,8 +20,8 @@ from tests.targets.vela_layers import DATA, conv_workload, fc_workload, inside, 
 
 OTHER_OPS = DATA / "ethos_u_other_ops.csv"
 HEAD = (
-    "# source: Vela 5.2.0 (ethos-u-vela, Apache-2.0), one int8 operator a row (tests/targets/other_ops.py), by itself;"
-    " seeded weights\n"
+    "# source: Vela 5.2.0 (ethos-u-vela, Apache-2.0), one int8 operator a row (tests/targets/other_ops.py), by itself"
+    " (inner: between others); seeded weights\n"
 )
 COLUMNS = ("case", "accel", "sysconf", "memmode", "total_cycles")
 MACHINES = (
@@ -362,6 +362,8 @@ CASES: dict[str, Callable[[], Workload]] = {
             ("avgpool_3_channels", lambda: samples.pool("average", 2, 2, 14, 3)),
             ("fc_3_channels", lambda: fc_workload(16, 32, 3)),
             ("product", lambda: _product(1, 16, 32, 24, (1, 16, 32), (1, 32, 24))),
+            ("fc_196_vectors", lambda: fc_workload(196, 64, 128)),
+            ("fc_197_vectors", lambda: fc_workload(197, 64, 128)),
             ("inner_groups_of_8", lambda: _groups(64, 64, 8, 28, 3)),
             ("inner_groups_of_16", lambda: _groups(24, 48, 3, 20, 3, 2)),
         )
