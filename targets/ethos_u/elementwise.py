@@ -16,20 +16,26 @@ from targets.ethos_u.work import BRICK, Activation, Format, Hwc, Output, Place, 
 def elementwise_passes(op: Op, p: ElementwiseParams, workload: Workload) -> tuple[Work, ...]:
     shape = folded(memory_shape(workload.tensor[op.outputs[0]], working_layout(op, workload)))
     rank = len(workload.tensor[op.outputs[0]].shape)
+    function = "leaky_relu" if p.function == "prelu" and _one_slope(op, shape, workload) else p.function
     if p.broadcast in ("none", "scalar"):
         shape = deepened(shape)
     if op.kind is OpKind.ACTIVATION:
-        return _activation(p.function, shape)
+        return _activation(function, shape)
     if op.kind is OpKind.QUANTIZE:
         return (requantised(shape),)
     if p.function in functions.SINGLE:
-        return _activation(p.function, shape)
+        return _activation(function, shape)
     if p.function == "squared_difference":
         return _squared_difference(shape, rank == IMAGE_RANK)
     output: Output = "mul" if p.function in functions.PRODUCTS else "add"
     if p.function in functions.SELECTIONS:
         output = "other"
     return _pairs(output, _operands(op, p, workload))
+
+
+def _one_slope(op: Op, shape: Hwc, workload: Workload) -> bool:
+    """Whether a PReLU has the same slope everywhere, which makes it a table."""
+    return shape[2] == 1 or {workload.tensor[name].elements for name in op.weights} == {1}
 
 
 def _operands(op: Op, p: ElementwiseParams, workload: Workload) -> list[tuple[Shape, Place]]:

@@ -20,7 +20,16 @@ from h4hc.workload import (
 from targets.ethos_u.axes import Shape, memory_shape, operand_constants, transposition, working_layout
 from targets.ethos_u.elementwise import elementwise_passes, with_activation
 from targets.ethos_u.images import conv_passes, padded, pool_passes, resize_passes
-from targets.ethos_u.maps import IMAGE_RANK, folded, image_copies, physical, place_of, reading, stored_format
+from targets.ethos_u.maps import (
+    IMAGE_RANK,
+    folded,
+    image_copies,
+    physical,
+    place_of,
+    reading,
+    requantised,
+    stored_format,
+)
 from targets.ethos_u.norms import norm_passes
 from targets.ethos_u.reductions import reduce_passes
 from targets.ethos_u.softmax import softmax_passes
@@ -156,7 +165,9 @@ def _move(op: Op, p: MoveParams, workload: Workload) -> tuple[Work, ...]:
         image, whole = (folded(sizes[1:] if batch > 1 else sizes) for sizes in (source, shape))
         grown = tuple((0, max(0, after - before)) for before, after in zip(image, whole, strict=True))
         return padded(image, grown, batch=batch)
-    return _tiled(source, shape) if p.function == "tile" else (image_copies(shape),)
+    if p.function == "tile":
+        return _tiled(source, shape)
+    return (requantised(folded(shape)) if source == shape else image_copies(shape),)  # all of it is copied at once
 
 
 def _tiled(source: Shape, shape: Shape) -> tuple[Work, ...]:

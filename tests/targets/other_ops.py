@@ -368,6 +368,11 @@ CASES: dict[str, Callable[[], Workload]] = {
             ("inner_groups_of_16", lambda: _groups(24, 48, 3, 20, 3, 2)),
         )
     },
+    "slice_all_batch_3": lambda: _moved("slice", (3, 16, 14, 14), (3, 16, 14, 14)),
+    "prelu_1_slope": lambda: _with_constants(_single("prelu", (1, 20, 14, 14)), (1,)),
+    "prelu_1_value": lambda: _single("prelu", (1, 1, 1, 1)),
+    "prelu_1_channel": lambda: _single("prelu", (1, 1, 28, 28)),
+    "mul_constant_1_of_each_image": lambda: _with_constant("mul", (3, 16, 14, 14), (3, 1, 1, 1)),
     "inner_groups_of_2": lambda: _groups(96, 24, 12, 14, 3),
     "inner_groups_of_4": lambda: _groups(128, 128, 32, 28, 3),
     "inner_groups_of_5": lambda: _groups(64, 20, 4, 16, 5, 2),
