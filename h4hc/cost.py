@@ -170,8 +170,9 @@ def _likeness(op: Op, workload: Workload) -> tuple[object, ...]:
         (replace(workload.tensor[name], name=""), name in workload.inputs, name in workload.outputs)
         for name in (*op.inputs, *op.outputs, *op.weights)
     )
+    shared = tuple(len(workload.readers.get(name, ())) > 1 for name in op.inputs)  # parts others read are copied
     nameless = replace(op, id="", inputs=(), outputs=(), weights=(), origin=(), op_types=(), region="")
-    return nameless, len(op.inputs), len(op.outputs), tensors
+    return nameless, len(op.inputs), len(op.outputs), tensors, shared
 
 
 def device_rejection(op: Op, device: DeviceModel, workload: Workload) -> Rejection | None:

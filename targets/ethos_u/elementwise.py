@@ -10,26 +10,32 @@ from targets.ethos_u.axes import Shape, memory_shape, operand_constants, order_o
 from targets.ethos_u.maps import IMAGE_RANK, folded, requantised
 from targets.ethos_u.norms import scaled
 from targets.ethos_u.softmax import CONSTANT, INT32
-from targets.ethos_u.work import Activation, Format, Hwc, Output, Place, Work, deepened, volume
+from targets.ethos_u.work import BRICK, Activation, Format, Hwc, Output, Place, Work, deepened, volume
 
 
 def elementwise_passes(op: Op, p: ElementwiseParams, workload: Workload) -> tuple[Work, ...]:
     shape = folded(memory_shape(workload.tensor[op.outputs[0]], working_layout(op, workload)))
     rank = len(workload.tensor[op.outputs[0]].shape)
+    function = "leaky_relu" if p.function == "prelu" and _one_slope(op, shape, workload) else p.function
     if p.broadcast in ("none", "scalar"):
         shape = deepened(shape)
     if op.kind is OpKind.ACTIVATION:
-        return _activation(p.function, shape)
+        return _activation(function, shape)
     if op.kind is OpKind.QUANTIZE:
         return (requantised(shape),)
     if p.function in functions.SINGLE:
-        return _activation(p.function, shape)
+        return _activation(function, shape)
     if p.function == "squared_difference":
         return _squared_difference(shape, rank == IMAGE_RANK)
     output: Output = "mul" if p.function in functions.PRODUCTS else "add"
     if p.function in functions.SELECTIONS:
         output = "other"
     return _pairs(output, _operands(op, p, workload))
+
+
+def _one_slope(op: Op, shape: Hwc, workload: Workload) -> bool:
+    """Whether a PReLU has the same slope everywhere, which makes it a table."""
+    return shape[2] == 1 or {workload.tensor[name].elements for name in op.weights} == {1}
 
 
 def _operands(op: Op, p: ElementwiseParams, workload: Workload) -> list[tuple[Shape, Place]]:
@@ -130,12 +136,17 @@ def with_activation(works: tuple[Work, ...], function: str, whole: Hwc) -> tuple
     """
     if not function or not works:
         return works
-    last, laid = works[-1], deepened(whole)
-    as_laid = last.unit == "vector" or last.ofm == laid
+    last = works[-1]
+    vectors = last.unit == "vector"
+    if vectors:  # worked on as a square; a function of one value sees a row
+        whole = (1, last.ofm[0] * last.ofm[1], last.ofm[2])
+    laid = deepened(whole)
+    as_laid = vectors or last.ofm == laid
     alone = last.unit != "matmul" and last.times == 1 and last.shared == "no"
     if as_laid and alone and (function in functions.CLAMPS or function in functions.TABLES):
         kind: Activation = "relu" if function in functions.CLAMPS else "lut"
         return (*works[:-1], last._replace(activation=kind))
-    form: Format = "brick" if laid == whole else "nhwc"
+    sliced = last.times > 1 and last.ofm[2] % BRICK > 0  # groups that fill no bricks of the result
+    form: Format = "brick" if laid == (last.ofm if vectors else whole) and not sliced else "nhwc"
     made = (work._replace(ofm_format=form) if work.shared != "no" or work is last else work for work in works)
     return (*made, *_activation(function, laid, form))

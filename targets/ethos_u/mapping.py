@@ -20,12 +20,21 @@ from h4hc.workload import (
 from targets.ethos_u.axes import Shape, memory_shape, operand_constants, transposition, working_layout
 from targets.ethos_u.elementwise import elementwise_passes, with_activation
 from targets.ethos_u.images import conv_passes, padded, pool_passes, resize_passes
-from targets.ethos_u.maps import IMAGE_RANK, folded, image_copies, physical, place_of, reading, stored_format
+from targets.ethos_u.maps import (
+    IMAGE_RANK,
+    folded,
+    image_copies,
+    physical,
+    place_of,
+    reading,
+    requantised,
+    stored_format,
+)
 from targets.ethos_u.norms import norm_passes
 from targets.ethos_u.reductions import reduce_passes
 from targets.ethos_u.softmax import softmax_passes
 from targets.ethos_u.transposes import transpose_passes
-from targets.ethos_u.work import Arch, Hwc, Work
+from targets.ethos_u.work import BRICK, Arch, Hwc, Work
 
 RESCALED = frozenset({OpKind.VIEW, OpKind.MOVE, OpKind.POOL, OpKind.RESIZE, OpKind.REDUCE})
 
@@ -88,6 +97,10 @@ def _placed(works: tuple[Work, ...], op: Op, workload: Workload) -> tuple[Work, 
     if op.kind is OpKind.SOFTMAX:
         chain[1] = reading(chain[1], first, workload)
     chain[-1] = chain[-1]._replace(ofm_format=stored_format(last, workload), ofm_place=place_of(last, workload))
+    if op.kind is OpKind.GROUPED_CONV:  # groups are slices of channels: of the input plainly, of the output by bricks
+        chain[0] = chain[0]._replace(ifm_format="nhwc")
+        if chain[0].ofm[2] % BRICK:
+            chain[0] = chain[0]._replace(ofm_format="nhwc")
     return tuple(chain)
 
 
@@ -152,7 +165,9 @@ def _move(op: Op, p: MoveParams, workload: Workload) -> tuple[Work, ...]:
         image, whole = (folded(sizes[1:] if batch > 1 else sizes) for sizes in (source, shape))
         grown = tuple((0, max(0, after - before)) for before, after in zip(image, whole, strict=True))
         return padded(image, grown, batch=batch)
-    return _tiled(source, shape) if p.function == "tile" else (image_copies(shape),)
+    if p.function == "tile":
+        return _tiled(source, shape)
+    return (requantised(folded(shape)) if source == shape else image_copies(shape),)  # all of it is copied at once
 
 
 def _tiled(source: Shape, shape: Shape) -> tuple[Work, ...]:

@@ -101,7 +101,7 @@ def _extremes(function: str, shape: Shape, axes: Axes) -> tuple[Work, ...]:
     """Maxima or minima along one axis after the other. Subtractions see the map, a pooling the axis as a row."""
     works: list[Work] = []
     sizes = list(shape)
-    for axis in axes or (CHANNELS,):
+    for axis in axes:
         before, length, behind = prod(sizes[:axis]), sizes[axis], prod(sizes[axis + 1 :])
         pool = Work("pool", "maxpool", (before, length, behind), (before, 1, behind), (1, length))
         whole = folded(tuple(sizes))

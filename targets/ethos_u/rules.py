@@ -134,6 +134,8 @@ def _reduction(op: Op, workload: Workload) -> Violation | None:
     if known is None:
         seen = workload.tensor[op.inputs[0]].shape
         return Violation(f"vectors of {p.length} in {seen}", "whole axes of at most four longer than 1")
+    if not known[1]:
+        return Violation("vectors of 1", "an axis longer than 1", "make a view of the reduction")
     if p.function == "sum" and len(known[1]) > 1:
         return Violation(f"sum over {len(known[1])} axes", "one axis", "reshape the axes to one, or sum one by one")
     return None
@@ -182,8 +184,8 @@ def _norm(op: Op, workload: Workload) -> Violation | None:
     memory = memory_shape(workload.tensor[op.inputs[0]], working_layout(op, workload))
     if p.function in ("group_norm", "instance_norm") and not p.innermost and not runs_across(memory, p):
         return Violation("groups of several channels that lie innermost", "one channel a group, or channels first")
-    if p.function != "batch_norm" and p.length >= MAX_MEAN_AXIS:
-        return Violation(f"vectors of {p.length}", f"under {MAX_MEAN_AXIS}")
+    if p.function != "batch_norm" and not 1 < p.length < MAX_MEAN_AXIS:
+        return Violation(f"vectors of {p.length}", f"over 1, under {MAX_MEAN_AXIS}")
     return None
 
 

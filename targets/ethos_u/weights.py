@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from targets.ethos_u.cycles import PART_STEP, STEP, Port, sub_kernels
+from targets.ethos_u.cycles import PART_STEP, STEP, Port, ceil_div, sub_kernels
 from targets.ethos_u.work import Arch, Blocks, Work, round_up
 
 BITS_PER_BYTE = 8
@@ -65,10 +65,16 @@ def filled_weights(arch: Arch, work: Work, blocks: Blocks) -> int:
     """Weights with the zeros that fill up blocks."""
     step = 1 if blocks.traversal == "depth_first" else STEP
     kernel = sum(round_up(e, step) for e in sub_kernels(work.kernel, arch.subkernel_max))
-    outs = round_up(work.ofm[2], arch.ofm_ublock[2])
+    whole, rest = divmod(work.ofm[2], blocks.ofm[2])
+    outs = whole * _on_cores(arch, blocks.ofm[2]) + _on_cores(arch, rest)
     if work.unit == "depthwise":
         return kernel * outs
     return kernel * outs * round_up(work.ifm[2], PART_STEP if blocks.traversal == "part_kernel" else BRICK_DEPTH)
+
+
+def _on_cores(arch: Arch, depth: int) -> int:
+    """Output channels of a block, which the cores share evenly, each in whole micro-blocks."""
+    return arch.cores * round_up(ceil_div(depth, arch.cores), arch.ofm_ublock[2])
 
 
 def transfer_cycles(count: float, source: Port, target: Port) -> int:

@@ -16,12 +16,12 @@ from h4hc.workload import ElementwiseParams, Layout, MatmulParams, MoveParams, O
 from targets.ethos_u.device import EthosU
 from targets.ethos_u.vendor.estimates import operator_estimate
 from tests.targets import samples
-from tests.targets.vela_layers import DATA, conv_workload, fc_workload, npu, one_op
+from tests.targets.vela_layers import DATA, conv_workload, fc_workload, inside, npu, one_op
 
 OTHER_OPS = DATA / "ethos_u_other_ops.csv"
 HEAD = (
-    "# source: Vela 5.2.0 (ethos-u-vela, Apache-2.0), one int8 operator a row (tests/targets/other_ops.py), by itself;"
-    " seeded weights\n"
+    "# source: Vela 5.2.0 (ethos-u-vela, Apache-2.0), one int8 operator a row (tests/targets/other_ops.py), by itself"
+    " (inner: between others); seeded weights\n"
 )
 COLUMNS = ("case", "accel", "sysconf", "memmode", "total_cycles")
 MACHINES = (
@@ -138,6 +138,11 @@ def _batched_norm(function: str, shape: Shape) -> Workload:
     """Over the positions of each channel of each image."""
     params = VectorParams("vector", function, shape[0] * shape[1], prod(shape[2:]), innermost=False)
     return one_op(OpKind.NORM, params, shape, shape)
+
+
+def _groups(ins: int, outs: int, groups: int, size: int, kernel: int, stride: int = 1) -> Workload:
+    """A grouped convolution between other operators."""
+    return inside(conv_workload(ins, outs, (size, size), (kernel, kernel), stride, groups=groups))
 
 
 def _active(workload: Workload, activation: str) -> Workload:
@@ -357,8 +362,22 @@ CASES: dict[str, Callable[[], Workload]] = {
             ("avgpool_3_channels", lambda: samples.pool("average", 2, 2, 14, 3)),
             ("fc_3_channels", lambda: fc_workload(16, 32, 3)),
             ("product", lambda: _product(1, 16, 32, 24, (1, 16, 32), (1, 32, 24))),
+            ("fc_196_vectors", lambda: fc_workload(196, 64, 128)),
+            ("fc_197_vectors", lambda: fc_workload(197, 64, 128)),
+            ("inner_groups_of_8", lambda: _groups(64, 64, 8, 28, 3)),
+            ("inner_groups_of_16", lambda: _groups(24, 48, 3, 20, 3, 2)),
         )
     },
+    "slice_all_batch_3": lambda: _moved("slice", (3, 16, 14, 14), (3, 16, 14, 14)),
+    "prelu_1_slope": lambda: _with_constants(_single("prelu", (1, 20, 14, 14)), (1,)),
+    "prelu_1_value": lambda: _single("prelu", (1, 1, 1, 1)),
+    "prelu_1_channel": lambda: _single("prelu", (1, 1, 28, 28)),
+    "mul_constant_1_of_each_image": lambda: _with_constant("mul", (3, 16, 14, 14), (3, 1, 1, 1)),
+    "inner_groups_of_2": lambda: _groups(96, 24, 12, 14, 3),
+    "inner_groups_of_4": lambda: _groups(128, 128, 32, 28, 3),
+    "inner_groups_of_5": lambda: _groups(64, 20, 4, 16, 5, 2),
+    "inner_groups_of_8": lambda: _groups(256, 256, 32, 14, 3),
+    "inner_groups_of_48": lambda: _groups(32, 96, 2, 14, 3),
 }
 
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import permutations
+from math import prod
 from statistics import median
 
 import pytest
 
-from h4hc.cost import device_rejection
+from h4hc.cost import cost_table, device_rejection
+from h4hc.target_file import load_system
 from h4hc.units import PS_PER_S
+from h4hc.workload import ElementwiseParams, MoveParams, OpKind, Workload
 from targets.ethos_u.device import EthosU
 from targets.ethos_u.mapping import is_free
 from targets.ethos_u.vendor.estimates import operator_estimate
 from tests.targets.other_ops import CASES, OTHER_OPS, turned
-from tests.targets.vela_layers import Row, conv_workload, npu, npu_of, rows
+from tests.targets.vela_layers import Row, conv_workload, npu, npu_of, one_op, rows
 
 REACHED = 0.04  # of every operator and mode
 REACHED_MEDIAN = 0.0005
@@ -77,6 +81,36 @@ def test_transposes_of_random_shapes_are_the_tools() -> None:
     assert len(errors) > len(orders)
     assert errors[len(errors) * 9 // 10] <= 0.001
     assert errors[-1] <= WORST_TRANSPOSE
+
+
+def _two_concatenations() -> Workload:
+    """Of two inner tensors each, alike but for a third reader of one of the second's."""
+    part, whole = (1, 16, 14, 14), (1, 32, 14, 14)
+    make = one_op(OpKind.ACTIVATION, ElementwiseParams("elementwise", "abs", prod(part), 1), part, part)
+    join = one_op(OpKind.MOVE, MoveParams("move", "concat", prod(whole)), part, whole, inputs=2)
+    image, small, large = make.tensor["x0"], make.tensor["y"], join.tensor["y"]
+    made = [replace(make.ops[0], id=name, inputs=("x0",), outputs=(name,)) for name in "abcd"]
+    joined = [
+        replace(join.ops[0], id=n, inputs=tuple(parts), outputs=(n,)) for n, parts in (("ab", "ab"), ("cd", "cd"))
+    ]
+    reader = replace(make.ops[0], id="e", inputs=("c",), outputs=("e",))
+    tensors = [image, *(replace(small, name=name) for name in "abcde"), *(replace(large, name=n) for n in ("ab", "cd"))]
+    outputs = ("ab", "cd", "e")
+    return replace(make, ops=(*made, *joined, reader), tensors=tuple(tensors), inputs=("x0",), outputs=outputs)
+
+
+def test_a_part_that_others_read_is_copied_in_the_table_of_costs_as_well() -> None:
+    """Two concatenations that differ by nothing else are not the same to the table."""
+    workload, system = _two_concatenations(), load_system("npu")
+    device = system.device("npu")
+    mode = device.modes()[0]
+    ab, cd = (op for op in workload.ops if op.kind is OpKind.MOVE)
+    assert is_free(ab, workload)
+    assert not is_free(cd, workload)
+    table = cost_table(workload, system)
+    for op in (ab, cd):
+        assert table.row[op.id].cost(mode).cycles == device.cost(op, mode, workload).cycles, op.id
+    assert table.row["ab"].cost(mode).cycles != table.row["cd"].cost(mode).cycles
 
 
 def test_a_transpose_that_moves_nothing_is_a_view() -> None:

@@ -87,7 +87,10 @@ def apply(net: Network, op: Op, ref: Ref, function: str) -> Ref:
     if function == "clip":
         return _clip(net, op, ref)
     if function == "prelu":
-        values, scale = net.numbers.constant(op, next(iter(op.weights), ""), (1, 1, ref.shape[-1]))
+        sizes = {name: net.workload.tensor[name].elements for name in op.weights}
+        name = max(sizes, key=lambda name: sizes[name], default="")
+        slopes = 1 if sizes.get(name) == 1 else ref.shape[-1]
+        values, scale = net.numbers.constant(op, name, (1, 1, slopes))
         return net.step(op, "PRELU", [ref, net.constant(op, values, scale)], ref.shape, quant)
     raise cannot(op, f"no operator for {function}")
 

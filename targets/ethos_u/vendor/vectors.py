@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import combinations
 from math import prod
 
 from h4hc.workload import FullyConnectedParams, MatmulParams, Op, OpKind, VectorParams
-from targets.ethos_u.axes import memory_shape, order_of
+from targets.ethos_u.axes import memory_shape
+from targets.ethos_u.reductions import reduction
 from targets.ethos_u.vendor.images import weights_and_bias
 from targets.ethos_u.vendor.network import Network, cannot, few_axes
 from targets.ethos_u.vendor.tflite import Quant, Ref, Shape
@@ -65,9 +65,10 @@ def emit_vector(net: Network, op: Op, p: VectorParams) -> None:
 
 
 def _reduce(net: Network, op: Op, p: VectorParams) -> None:
-    shape = memory_shape(net.workload.tensor[op.inputs[0]], net.order(op))
-    axes = net.numbers.attribute(op, "axes") or reduced_axes(net, op, p)
-    data = net.read(op, op.inputs[0])
+    given = net.numbers.attribute(op, "axes")
+    natural = memory_shape(net.workload.tensor[op.inputs[0]], net.order(op))
+    shape, axes = (natural, given) if given else reduced_axes(net, op, p)
+    data = net.read(op, op.inputs[0], shape)
     kind = REDUCERS.get(p.function)
     if kind is None:
         raise cannot(op, f"reduction {p.function}")
@@ -77,25 +78,18 @@ def _reduce(net: Network, op: Op, p: VectorParams) -> None:
     net.finish(op, activated(net, op, made, op.activation))
 
 
-def reduced_axes(net: Network, op: Op, p: VectorParams) -> tuple[int, ...]:
-    """Axes in memory order that a reduction runs over, told by its shapes: their product is the vectors' length.
+def reduced_axes(net: Network, op: Op, p: VectorParams) -> tuple[Shape, tuple[int, ...]]:
+    """The input in memory order, and those of its axes that a reduction runs over, as the family's passes see them.
 
-    Of several choices the one that agrees with `innermost` counts. Raises CostModelError when none fits.
+    Raises CostModelError where no axes have so many elements, or one element only.
     """
-    tensor = net.workload.tensor[op.inputs[0]]
-    order = order_of(len(tensor.shape), net.order(op))
-    output = [d for d in net.workload.tensor[op.outputs[0]].shape if d != 1]
-    wide = [i for i in range(len(order)) if tensor.shape[order[i]] != 1]
-    found: list[tuple[int, ...]] = []
-    for count in range(len(wide) + 1):
-        for axes in combinations(reversed(wide), count):
-            onnx = {order[i] for i in axes}
-            left = [d for a, d in enumerate(tensor.shape) if a not in onnx and d != 1]
-            if prod(tensor.shape[a] for a in onnx) == p.length and left == output:
-                found.append(tuple(sorted(axes)) or (len(order) - 1,))
-    if not found:
-        raise cannot(op, f"no axes of {tensor.shape} have {p.length} elements")
-    return next((axes for axes in found if (wide[-1:] == [axes[-1]]) is p.innermost), found[0])
+    shape = net.workload.tensor[op.inputs[0]].shape
+    known = reduction(op, p, net.workload)
+    if known is None or not known[1]:
+        raise cannot(op, f"{shape} has no axes of {p.length} elements that are longer than 1")
+    four, axes = known
+    lead = max(0, len(four) - len(shape))
+    return four[lead:], tuple(axis - lead for axis in axes)
 
 
 def _norm(net: Network, op: Op, p: VectorParams) -> None:
