@@ -1,0 +1,321 @@
+"""Exact search: is there a packing below a given height? Branch and bound over niches of the skyline.
+
+A packing can be pushed down until each item rests on the ground or on another one (aligned), so only such *canonical*
+packings are searched, from the ground up. The state is the skyline (the floor of each section), and the items left.
+
+- **Niche**: a run of sections with the same floor between higher walls. What lies next above the floor of one of its
+  sections is an item that rests on the niche and fits between its walls, or else nothing does, and the floor of that
+  section rises at least to where the next item can begin. These are the branches. The section with fewest is taken.
+- **Slack** of a section: target - floor - bytes left to place there. Each waste of height eats slack; below zero the
+  branch is closed: the cross-section bound.
+- **Parts**: where no item left crosses from one section to the next, the two sides are problems of their own. If
+  one fails, the choice that made it is undone at once, whatever was done in the others since.
+- **Spanning items**: one that lives in all sections of its part can change places with all above it, so it goes on top.
+- **Known failures**: skyline and items left of a part say all about it, so a part that failed once is not searched again.
+- Items that are equal are tried once.
+
+The idea of searching canonical solutions with cross-section bounds and decomposition is that of MiniMalloc
+(Moffitt, ASPLOS 2023, doi:10.1145/3623278.3624752); the branching over niches is our own.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any
+
+from h4hc.memory.problem import Item, aligned
+from h4hc.memory.sections import sections
+
+MOST_FAILURES = 200_000  # remembered parts; each takes some hundred bytes
+Option = tuple[int, int, int]  # (item, offset, -1) to place an item; (-1, floor, section) to raise a floor
+Part = tuple[int, int, int]  # (first section, last section + 1, ceiling)
+Agenda = tuple[Part, int, Any] | None  # parts to do: (part, the choice that made it, the rest)
+
+
+class Verdict(Enum):
+    """How a search ended."""
+
+    FOUND = "found"
+    IMPOSSIBLE = "impossible"
+    LIMIT = "limit"
+
+
+class Search:
+    """Packings of `items` no higher than `target_bytes`. Deterministic; what failed is remembered between runs."""
+
+    def __init__(self, items: Sequence[Item], target_bytes: int) -> None:
+        grain = math.gcd(*(item.align_bytes for item in items))
+        size = [-(-item.size_bytes // grain) for item in items]
+        align = [item.align_bytes // grain for item in items]
+        if all(a == 1 for a in align):  # offsets of canonical packings are sums of sizes
+            common = math.gcd(*size) or 1
+            grain, size = grain * common, [s // common for s in size]
+        self.grain = grain
+        self.size, self.align = size, align
+        self.latest = [(target_bytes - item.size_bytes) // grain for item in items]
+        self.ceiling = max((at + s for at, s in zip(self.latest, size, strict=True)), default=0)
+        self.loose = all(a == 1 for a in align) and all(
+            at + s == self.ceiling for at, s in zip(self.latest, size, strict=True)
+        )
+        found = sections(items)
+        self.first, self.last = list(found.first), list(found.last)
+        self.width = len(found.live)
+        self.begins: list[list[int]] = [[] for _ in range(self.width)]
+        kinds: dict[tuple[int, ...], int] = {}
+        self.kind = [
+            kinds.setdefault((self.first[i], self.last[i], size[i], align[i], self.latest[i]), i)
+            for i in range(len(items))
+        ]
+        for i in range(len(items)):
+            if self.first[i] < self.last[i]:
+                self.begins[self.first[i]].append(i)
+        self.nodes = 0
+        self.failed: set[tuple[object, ...]] = set()
+        self.weight = [1.0] * max(1, self.width)
+
+    def run(self, most_nodes: int, seed: int = 0) -> tuple[Verdict, list[int]]:
+        """Search from the start with at most `most_nodes` nodes; offsets [bytes] when found. seed: order of choices."""
+        self._reset(seed)
+        if any(at < 0 for at in self.latest) or any(s < 0 for s in self.slack):
+            return Verdict.IMPOSSIBLE, []
+        verdict = self._search(most_nodes)
+        if verdict is Verdict.FOUND:
+            return verdict, [at * self.grain for at in self.offset]
+        return verdict, []
+
+    def _reset(self, seed: int) -> None:
+        rng = random.Random(seed)
+        count = len(self.size)
+        self.offset = [0] * count
+        self.left = [self.first[i] < self.last[i] for i in range(count)]
+        self.floor = [0] * self.width
+        self.slack = [self.ceiling] * self.width
+        self.cross = [0] * (self.width + 1)  # items left that live on both sides of boundary k - 1 | k
+        for i in range(count):
+            for k in range(self.first[i], self.last[i]):
+                self.slack[k] -= self.size[i]
+            for k in range(self.first[i] + 1, self.last[i]):
+                self.cross[k] += 1
+        self.trail: list[tuple[int, ...]] = []
+        noise = 0.0 if seed == 0 else 0.5
+        life = [b - a for a, b in zip(self.first, self.last, strict=True)]
+        self.rank = [
+            (life[i] if seed % 2 == 0 else 1) * self.size[i] * (1 + noise * rng.random()) for i in range(count)
+        ]
+
+    def _search(self, most_nodes: int) -> Verdict:
+        """Depth first with a stack of our own, since it may be deeper than Python's."""
+        stop = self.nodes + most_nodes
+        frames: list[_Frame] = []
+        agenda: Agenda = None
+        for part in self._parts(0, self.width, self.ceiling):
+            agenda = (part, -1, agenda)
+        while agenda is not None:
+            if self.nodes >= stop:
+                return Verdict.LIMIT
+            self.nodes += 1
+            part, parent, rest = agenda
+            key = self._key(part)
+            options = [] if key in self.failed else self._options(part)
+            frames.append(_Frame(part, options, len(self.trail), rest, parent, key))
+            back = len(frames) - 1
+            while back >= 0:
+                frame = frames[back]
+                del frames[back + 1 :]
+                self._undo(frame.mark)
+                if frame.options:
+                    self._apply(frame.options.pop())
+                    agenda = frame.rest
+                    for inner in self._parts(*frame.part):
+                        agenda = (inner, back, agenda)
+                    break
+                if len(self.failed) < MOST_FAILURES:
+                    self.failed.add(frame.key)
+                back = frame.parent
+            else:
+                return Verdict.IMPOSSIBLE
+        return Verdict.FOUND
+
+    def _items(self, low: int, high: int) -> list[int]:
+        left = self.left
+        return [i for begin in self.begins[low:high] for i in begin if left[i]]
+
+    def _parts(self, low: int, high: int, ceiling: int) -> list[Part]:
+        """Split a part where nothing left crosses, put spanning items on top, and split again; largest part first."""
+        found: list[Part] = []
+        todo = [(low, high, ceiling)]
+        while todo:
+            low, high, ceiling = todo.pop()
+            begin = low
+            for k in range(low + 1, high + 1):
+                if k < high and self.cross[k]:
+                    continue
+                items = self._items(begin, k)
+                if items:
+                    top = self._lift(items, begin, k, ceiling) if self.loose else ceiling
+                    if top < ceiling:
+                        todo.append((begin, k, top))
+                    else:
+                        found.append((begin, k, ceiling))
+                begin = k
+        return sorted(found, key=lambda part: part[0] - part[1])
+
+    def _lift(self, items: list[int], low: int, high: int, ceiling: int) -> int:
+        """Put the items that span the part under its ceiling; returns the new one."""
+        for i in items:
+            if self.first[i] == low and self.last[i] == high:
+                ceiling -= self.size[i]
+                self._take(i, ceiling)
+                self.trail.append((i, -1, 0))
+        return ceiling
+
+    def _take(self, i: int, offset: int) -> None:
+        self.left[i] = False
+        self.offset[i] = offset
+        for k in range(self.first[i] + 1, self.last[i]):
+            self.cross[k] -= 1
+
+    def _apply(self, option: Option) -> None:
+        i, height, k = option
+        if i < 0:
+            old = self.floor[k]
+            self.floor[k] = height
+            self.slack[k] -= height - old
+            self.trail.append((-1, k, old))
+            return
+        low, high = self.first[i], self.last[i]
+        old = self.floor[low]
+        self._take(i, height)
+        self.trail.append((i, old, height - old))
+        waste, top = height - old, height + self.size[i]
+        for k in range(low, high):
+            self.floor[k] = top
+        if waste:
+            for k in range(low, high):
+                self.slack[k] -= waste
+
+    def _undo(self, mark: int) -> None:
+        while len(self.trail) > mark:
+            i, old, waste = self.trail.pop()
+            if i < 0:
+                k, old = old, waste
+                self.slack[k] += self.floor[k] - old
+                self.floor[k] = old
+                continue
+            self.left[i] = True
+            low, high = self.first[i], self.last[i]
+            for k in range(low + 1, high):
+                self.cross[k] += 1
+            if old < 0:
+                continue
+            for k in range(low, high):
+                self.floor[k] = old
+                self.slack[k] += waste
+
+    def _key(self, part: Part) -> tuple[object, ...]:
+        low, high, _ = part
+        left, kind = self.left, self.kind
+        kinds = tuple([kind[i] for begin in self.begins[low:high] for i in begin if left[i]])
+        return low, high, kinds, tuple(self.slack[low:high] if self.loose else self.floor[low:high])
+
+    def _options(self, part: Part) -> list[Option]:
+        """The branches of the section that has fewest; the one to try first is last. Empty if some has none."""
+        low, high, _ = part
+        items = self._items(low, high)
+        floor, slack, weight = self.floor, self.slack, self.weight
+        best = math.inf
+        chosen: tuple[int, int, int, list[int]] | None = None
+        left = low
+        while left < high:
+            height = floor[left]
+            right = left + 1
+            while right < high and floor[right] == height:
+                right += 1
+            wall_left = floor[left - 1] if left > low else None
+            wall_right = floor[right] if right < high else None
+            if (wall_left is None or wall_left > height) and (wall_right is None or wall_right > height):
+                inside, count, shortest = self._inside(items, left, right, height)
+                rise = min(shortest, *(w - height for w in (wall_left, wall_right) if w is not None), math.inf)
+                for k in range(left, right):
+                    ways = count[k - left] + (slack[k] >= rise)
+                    if ways / weight[k] < best:
+                        best, chosen = ways / weight[k], (k, left, right, inside)
+                        if not ways:
+                            weight[k] += 1
+                            return []
+            left = right
+        assert chosen is not None  # the lowest floor is a niche
+        return self._branches(items, *chosen, low, high)
+
+    def _inside(self, items: list[int], left: int, right: int, height: int) -> tuple[list[int], list[int], float]:
+        """Items that may rest on the niche, one of a kind; how many cover each section; the least size above it."""
+        first, last, kind = self.first, self.last, self.kind
+        inside: list[int] = []
+        change = [0] * (right - left + 1)
+        shortest = math.inf
+        seen = -1
+        for i in items:
+            a, b = first[i], last[i]
+            if a >= right or b <= left:
+                continue
+            if self.size[i] < shortest:
+                shortest = self.size[i]
+            if a < left or b > right or kind[i] == seen:
+                continue
+            seen = kind[i]
+            at = height if self.loose else aligned(height, self.align[i])
+            if at > self.latest[i] or (at > height and at - height > min(self.slack[a:b])):
+                continue
+            inside.append(i)
+            change[a - left] += 1
+            change[b - left] -= 1
+        for k in range(1, right - left):
+            change[k] += change[k - 1]
+        return inside, change, shortest
+
+    def _branches(
+        self, items: list[int], k: int, left: int, right: int, inside: list[int], low: int, high: int
+    ) -> list[Option]:
+        height = self.floor[k]
+        rank = self.rank
+        chosen = [i for i in inside if self.first[i] <= k < self.last[i]]
+        chosen.sort(key=lambda i: (self.first[i] == left and self.last[i] == right, rank[i]))
+        options = [(i, aligned(height, self.align[i]), -1) for i in chosen]
+        rise = self._rise(items, k, left, right, low, high)
+        if rise <= self.slack[k]:
+            options.insert(0, (-1, height + int(rise), k))
+        return options
+
+    def _rise(self, items: list[int], k: int, left: int, right: int, low: int, high: int) -> float:
+        """How far the floor of section k rises at least if nothing that covers it rests on the niche."""
+        height = self.floor[k]
+        beside, over = math.inf, math.inf
+        covered = False
+        for i in items:
+            a, b = self.first[i], self.last[i]
+            if a >= right or b <= left:
+                continue
+            if not a <= k < b:  # may lie between the niche and an item over k
+                if self.size[i] < beside:
+                    beside = self.size[i]
+            elif a >= left and b <= right:
+                covered = True
+            else:
+                wall = max(self.floor[left - 1] if a < left else 0, self.floor[right] if b > right else 0)
+                over = min(over, wall - height)
+        return min(over, beside) if covered else over
+
+
+class _Frame:
+    """A choice: the branches not tried yet, and all it takes to come back. parent: the choice that made the part."""
+
+    __slots__ = ("key", "mark", "options", "parent", "part", "rest")
+
+    def __init__(
+        self, part: Part, options: list[Option], mark: int, rest: Agenda, parent: int, key: tuple[object, ...]
+    ) -> None:
+        self.part, self.options, self.mark = part, options, mark
+        self.rest, self.parent, self.key = rest, parent, key
