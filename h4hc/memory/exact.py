@@ -30,6 +30,7 @@ from h4hc.memory.problem import Item, aligned
 from h4hc.memory.sections import sections
 
 MOST_FAILURES = 200_000  # remembered parts; each takes some hundred bytes
+NOISE = 3  # sections by which an even seed other than 0 changes the length of lives, and so what is tried first
 Option = tuple[int, int, int]  # (item, offset, -1) to place an item; (-1, floor, section) to raise a floor
 Part = tuple[int, int, int]  # (first section, last section + 1, ceiling)
 Agenda = tuple[Part, int, Any] | None  # parts to do: (part, the choice that made it, the rest)
@@ -70,11 +71,11 @@ class Search:
             for i in range(len(items))
         ]
         for i in range(len(items)):
-            if self.first[i] < self.last[i]:
-                self.begins[self.first[i]].append(i)
+            self.begins[self.first[i]].append(i)
+        for begin in self.begins:
+            begin.sort(key=lambda i: (self.kind[i], i))
         self.nodes = 0
         self.failed: set[tuple[object, ...]] = set()
-        self.weight = [1.0] * max(1, self.width)
 
     def run(self, most_nodes: int, seed: int = 0) -> tuple[Verdict, list[int]]:
         """Search from the start with at most `most_nodes` nodes; offsets [bytes] when found. seed: order of choices."""
@@ -90,7 +91,7 @@ class Search:
         rng = random.Random(seed)
         count = len(self.size)
         self.offset = [0] * count
-        self.left = [self.first[i] < self.last[i] for i in range(count)]
+        self.left = [True] * count
         self.floor = [0] * self.width
         self.slack = [self.ceiling] * self.width
         self.cross = [0] * (self.width + 1)  # items left that live on both sides of boundary k - 1 | k
@@ -100,11 +101,11 @@ class Search:
             for k in range(self.first[i] + 1, self.last[i]):
                 self.cross[k] += 1
         self.trail: list[tuple[int, ...]] = []
-        noise = 0.0 if seed == 0 else 0.5
         life = [b - a for a, b in zip(self.first, self.last, strict=True)]
-        self.rank = [
-            (life[i] if seed % 2 == 0 else 1) * self.size[i] * (1 + noise * rng.random()) for i in range(count)
-        ]
+        if seed % 2:  # large ones first
+            self.rank = [size * (1 + rng.random() / 2) for size in self.size]
+        else:  # long-lived ones first
+            self.rank = [length + min(seed, 1) * NOISE * rng.random() for length in life]
 
     def _search(self, most_nodes: int) -> Verdict:
         """Depth first with a stack of our own, since it may be deeper than Python's."""
@@ -225,7 +226,8 @@ class Search:
         """The branches of the section that has fewest; the one to try first is last. Empty if some has none."""
         low, high, _ = part
         items = self._items(low, high)
-        floor, slack, weight = self.floor, self.slack, self.weight
+        floor, slack = self.floor, self.slack
+        least = min(self.size[i] for i in items)
         best = math.inf
         chosen: tuple[int, int, int, list[int]] | None = None
         left = low
@@ -234,62 +236,57 @@ class Search:
             right = left + 1
             while right < high and floor[right] == height:
                 right += 1
-            wall_left = floor[left - 1] if left > low else None
-            wall_right = floor[right] if right < high else None
-            if (wall_left is None or wall_left > height) and (wall_right is None or wall_right > height):
-                inside, count, shortest = self._inside(items, left, right, height)
-                rise = min(shortest, *(w - height for w in (wall_left, wall_right) if w is not None), math.inf)
+            walls = [floor[k] - height for k, inside in ((left - 1, left > low), (right, right < high)) if inside]
+            if not walls or min(walls) > 0:
+                inside, ways = self._inside(left, right, height)
+                rise = min(least, *walls) if walls else least
                 for k in range(left, right):
-                    ways = count[k - left] + (slack[k] >= rise)
-                    if ways / weight[k] < best:
-                        best, chosen = ways / weight[k], (k, left, right, inside)
-                        if not ways:
-                            weight[k] += 1
+                    count = ways[k - left] + (slack[k] >= rise)
+                    if count < best:
+                        best, chosen = count, (k, left, right, inside)
+                        if not count:
                             return []
             left = right
         assert chosen is not None  # the lowest floor is a niche
-        return self._branches(items, *chosen, low, high)
+        return self._branches(items, *chosen)
 
-    def _inside(self, items: list[int], left: int, right: int, height: int) -> tuple[list[int], list[int], float]:
-        """Items that may rest on the niche, one of a kind; how many cover each section; the least size above it."""
-        first, last, kind = self.first, self.last, self.kind
+    def _inside(self, left: int, right: int, height: int) -> tuple[list[int], list[int]]:
+        """Items that may rest on the niche, one of a kind, and how many of them cover each section."""
+        last, kind, is_left = self.last, self.kind, self.left
         inside: list[int] = []
-        change = [0] * (right - left + 1)
-        shortest = math.inf
-        seen = -1
-        for i in items:
-            a, b = first[i], last[i]
-            if a >= right or b <= left:
-                continue
-            if self.size[i] < shortest:
-                shortest = self.size[i]
-            if a < left or b > right or kind[i] == seen:
-                continue
-            seen = kind[i]
-            at = height if self.loose else aligned(height, self.align[i])
-            if at > self.latest[i] or (at > height and at - height > min(self.slack[a:b])):
-                continue
-            inside.append(i)
-            change[a - left] += 1
-            change[b - left] -= 1
+        ways = [0] * (right - left + 1)
+        for k in range(left, right):
+            seen = -1
+            for i in self.begins[k]:
+                if not is_left[i] or last[i] > right or kind[i] == seen:
+                    continue
+                seen = kind[i]
+                if not self.loose and not self._rests(i, height):
+                    continue
+                inside.append(i)
+                ways[k - left] += 1
+                ways[last[i] - left] -= 1
         for k in range(1, right - left):
-            change[k] += change[k - 1]
-        return inside, change, shortest
+            ways[k] += ways[k - 1]
+        return inside, ways
 
-    def _branches(
-        self, items: list[int], k: int, left: int, right: int, inside: list[int], low: int, high: int
-    ) -> list[Option]:
+    def _rests(self, i: int, height: int) -> bool:
+        """Whether item i may begin at the first aligned offset from `height`."""
+        at = aligned(height, self.align[i])
+        return at <= self.latest[i] and at - height <= min(self.slack[self.first[i] : self.last[i]])
+
+    def _branches(self, items: list[int], k: int, left: int, right: int, inside: list[int]) -> list[Option]:
         height = self.floor[k]
         rank = self.rank
         chosen = [i for i in inside if self.first[i] <= k < self.last[i]]
         chosen.sort(key=lambda i: (self.first[i] == left and self.last[i] == right, rank[i]))
         options = [(i, aligned(height, self.align[i]), -1) for i in chosen]
-        rise = self._rise(items, k, left, right, low, high)
+        rise = self._rise(items, k, left, right)
         if rise <= self.slack[k]:
             options.insert(0, (-1, height + int(rise), k))
         return options
 
-    def _rise(self, items: list[int], k: int, left: int, right: int, low: int, high: int) -> float:
+    def _rise(self, items: list[int], k: int, left: int, right: int) -> float:
         """How far the floor of section k rises at least if nothing that covers it rests on the niche."""
         height = self.floor[k]
         beside, over = math.inf, math.inf

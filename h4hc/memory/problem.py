@@ -19,14 +19,19 @@ class Item:
     size_bytes: int
     align_bytes: int = 1
 
+    def __post_init__(self) -> None:
+        assert self.start < self.end, self
+        assert self.size_bytes >= 0, self
+        assert self.align_bytes >= 1, self
+
 
 class PackingStatus(StrEnum):
     """What was proved about a packing."""
 
     OPTIMAL = "proved optimal"  # no packing has a lower high-water mark
-    FITS = "fits"  # it fits the capacity; a lower high-water mark was neither found nor ruled out
-    INFEASIBLE = "proved not to fit"  # no packing fits the capacity; this is the lowest found
-    LIMIT = "search limit reached"  # nothing that fits was found, nor ruled out; this is the lowest found
+    FITS = "fits"  # in the capacity asked for; nothing lower was looked for
+    INFEASIBLE = "proved not to fit"  # no packing fits the capacity asked for; this is the lowest found
+    LIMIT = "search limit reached"  # what was asked for was neither found nor ruled out; this is the lowest found
 
 
 @dataclass(frozen=True)

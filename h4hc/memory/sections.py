@@ -24,9 +24,9 @@ class Sections:
 
 
 def sections(items: Sequence[Item]) -> Sections:
-    """The maximal cliques of the lifetimes. An item with an empty lifetime lives in no section."""
-    opens = sorted((item.start, i) for i, item in enumerate(items) if item.start < item.end)
-    closes = sorted((item.end, i) for i, item in enumerate(items) if item.start < item.end)
+    """The maximal cliques of the lifetimes."""
+    opens = sorted((item.start, i) for i, item in enumerate(items))
+    closes = sorted((item.end, i) for i, item in enumerate(items))
     first, last = [0] * len(items), [0] * len(items)
     live: list[tuple[int, ...]] = []
     now: set[int] = set()
@@ -64,13 +64,15 @@ def lower_bound(items: Sequence[Item]) -> int:
 
 
 def components(items: Sequence[Item]) -> list[list[int]]:
-    """Indices of the items, split where no lifetime reaches across, in order of time: each is a problem of its own."""
+    """Indices of the items, split where no lifetime reaches across, in order of time: each is a problem of its own.
+
+    Items without bytes are left out.
+    """
     found: list[list[int]] = []
-    end = None
-    for i in sorted(range(len(items)), key=lambda i: (items[i].start, i)):
-        if items[i].start >= items[i].end:
-            continue
-        if end is None or items[i].start >= end:
+    end = 0
+    sized = [i for i, item in enumerate(items) if item.size_bytes]
+    for i in sorted(sized, key=lambda i: (items[i].start, i)):
+        if not found or items[i].start >= end:
             found.append([])
             end = items[i].end
         found[-1].append(i)
