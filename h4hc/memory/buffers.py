@@ -51,10 +51,17 @@ def lifetimes(workload: Workload, schedule: Schedule, resident: Collection[str])
 
 
 def _weights(workload: Workload, schedule: Schedule, resident: Collection[str], steps: int) -> list[Need]:
-    ops = [workload.op[step.subject] for step in schedule.steps if step.kind == "op" and step.device in resident]
-    names = dict.fromkeys(name for op in ops for name in op.weights)
-    sizes = [(name, workload.tensor[name].size_bytes) for name in names]
-    return [Need(name, "weights", [name], size, 0, steps) for name, size in sizes if size]
+    """One buffer a device, with each constant that its operators read once."""
+    read: dict[str, dict[str, int]] = {}
+    for step in schedule.steps:
+        if step.kind == "op" and step.device in resident:
+            sizes = {name: workload.tensor[name].size_bytes for name in workload.op[step.subject].weights}
+            read.setdefault(step.device, {}).update(sizes)
+    return [
+        Need(f"weights of {device}", "weights", list(sizes), sum(sizes.values()), 0, steps, device)
+        for device, sizes in sorted(read.items())
+        if sum(sizes.values())
+    ]
 
 
 class _Life:

@@ -7,6 +7,7 @@ whose content it holds, and looks at each read; beside that it checks what can b
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from dataclasses import dataclass
 
 from h4hc.memory.plan import Buffer, MemoryPlan, Region
@@ -53,7 +54,7 @@ def _layout(region: Region) -> list[Fault]:
         if b.offset_bytes % region.align_bytes:
             faults.append(Fault("misaligned", (b.name,), f"offset {b.offset_bytes}, not of {region.align_bytes}"))
     names = [b.name for b in region.buffers]
-    faults += [Fault("twice", (name,), "two buffers bear this name") for name in set(names) if names.count(name) > 1]
+    faults += [Fault("twice", (name,), f"{n} buffers bear this name") for name, n in Counter(names).items() if n > 1]
     return faults
 
 
@@ -67,7 +68,8 @@ def _bounds(region: Region) -> list[Fault]:
     for step in {b.start_step for b in region.buffers}:
         sizes = [b.size_bytes for b in region.buffers if b.start_step <= step < b.end_step]
         steps = [-(-size // region.align_bytes) * region.align_bytes for size in sizes]
-        need = max(need, min(sum(steps) - wide + size for wide, size in zip(steps, sizes, strict=True)))
+        spare = max(wide - size for wide, size in zip(steps, sizes, strict=True))  # of the highest
+        need = max(need, sum(steps) - spare)
     low = region.lower_bound_bytes
     if not need <= low <= high:
         faults.append(Fault("bound", (region.name,), f"bound {low}, {need} bytes alive, high-water mark {high}"))
@@ -88,21 +90,24 @@ def _overlaps(region: Region) -> list[Fault]:
 
 
 def _weights(workload: Workload, schedule: Schedule, system: System, region: Region) -> list[Fault]:
-    """Constants of operators on devices that read them from the SRAM are there all the time."""
+    """All constants of operators on a device that reads them from the SRAM are there all the time."""
     faults = []
-    always = {b.tensors[0]: b for b in region.buffers if b.kind == "weights"}
+    used: dict[str, set[str]] = {}
     for step in schedule.steps:
-        if step.kind != "op" or not system.device(step.device).weights_in_sram():
-            continue
-        for name in workload.op[step.subject].weights:
-            size, held = workload.tensor[name].size_bytes, always.get(name)
-            if size and held is None:
-                faults.append(Fault("missing tensor", (name,), f"a weight of {step.subject} has no buffer"))
-            elif held is not None and held.size_bytes < size:
-                faults.append(Fault("size", (name,), f"{held.size_bytes} bytes for {size}"))
-            elif held is not None and (held.start_step, held.end_step) != (0, len(schedule.steps)):
-                faults.append(Fault("lifetime too short", (name,), "a weight must be there all the time"))
-    return list(dict.fromkeys(faults))
+        if step.kind == "op" and system.device(step.device).weights_in_sram():
+            used.setdefault(step.device, set()).update(workload.op[step.subject].weights)
+    for device, constants in sorted(used.items()):
+        held = [b for b in region.buffers if b.kind == "weights" and b.reader == device]
+        there = {name for b in held for name in b.tensors}
+        for name in sorted(constants - there):
+            faults.append(Fault("missing tensor", (name,), f"a constant of {device} that it reads from the SRAM"))
+        size = sum(workload.tensor[name].size_bytes for name in constants)
+        if sum(b.size_bytes for b in held) < size:
+            faults.append(Fault("size", tuple(b.name for b in held), f"{size} bytes of constants are read"))
+        for b in held:
+            if b.start_step > 0 or b.end_step < len(schedule.steps):
+                faults.append(Fault("lifetime too short", (b.name,), "weights must be there all the time"))
+    return faults
 
 
 @dataclass
@@ -179,9 +184,10 @@ class _Play:
         self._alive(b, step, f"read by {reader}")
         size, content = self.workload.tensor[name].size_bytes, self.value.get(name, name)
         low, high = b.offset_bytes, b.offset_bytes + size
-        whole = sum(min(c.high, high) - max(c.low, low) for c in self.memory if c.of == content and c.low < high > low < c.high)
+        there = [c for c in self.memory if c.low < high and low < c.high]
+        whole = sum(min(c.high, high) - max(c.low, low) for c in there if c.of == content)
         if whole != size:
-            others = sorted({c.of for c in self.memory if c.of != content and c.low < high and low < c.high})
+            others = sorted({c.of for c in there if c.of != content})
             inside = [other for other in others if other in b.tensors]
             rule = "in-place unsafe" if inside else "lost"
             self._fault(rule, name, f"{reader} finds the bytes of {', '.join(others) or 'nothing'} in {b.name}")

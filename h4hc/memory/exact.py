@@ -58,9 +58,8 @@ class Search:
         self.size, self.align = size, align
         self.latest = [(target_bytes - item.size_bytes) // grain for item in items]
         self.ceiling = max((at + s for at, s in zip(self.latest, size, strict=True)), default=0)
-        self.loose = all(a == 1 for a in align) and all(
-            at + s == self.ceiling for at, s in zip(self.latest, size, strict=True)
-        )
+        self.loose = all(a == 1 for a in align)  # then a part can move up and down as a whole
+        self.even = self.loose and all(at + s == self.ceiling for at, s in zip(self.latest, size, strict=True))
         found = sections(items)
         self.first, self.last = list(found.first), list(found.last)
         self.width = len(found.live)
@@ -167,7 +166,8 @@ class Search:
     def _lift(self, items: list[int], low: int, high: int, ceiling: int) -> int:
         """Put the items that span the part under its ceiling; returns the new one."""
         for i in items:
-            if self.first[i] == low and self.last[i] == high:
+            spans = self.first[i] == low and self.last[i] == high
+            if spans and ceiling - self.size[i] <= self.latest[i]:  # else its rounded size does not fit on top
                 ceiling -= self.size[i]
                 self._take(i, ceiling)
                 self.trail.append((i, -1, 0))
@@ -217,10 +217,12 @@ class Search:
                 self.slack[k] += waste
 
     def _key(self, part: Part) -> tuple[object, ...]:
-        low, high, _ = part
+        low, high, ceiling = part
         left, kind = self.left, self.kind
         kinds = tuple([kind[i] for begin in self.begins[low:high] for i in begin if left[i]])
-        return low, high, kinds, tuple(self.slack[low:high] if self.loose else self.floor[low:high])
+        if self.loose:  # under the top ceiling not all rounded sizes fit; below it only the slack counts
+            return low, high, kinds, tuple(self.slack[low:high]), ceiling == self.ceiling
+        return low, high, kinds, tuple(self.floor[low:high])
 
     def _options(self, part: Part) -> list[Option]:
         """The branches of the section that has fewest; the one to try first is last. Empty if some has none."""
@@ -261,7 +263,7 @@ class Search:
                 if not is_left[i] or last[i] > right or kind[i] == seen:
                     continue
                 seen = kind[i]
-                if not self.loose and not self._rests(i, height):
+                if not self.even and not self._rests(i, height):
                     continue
                 inside.append(i)
                 ways[k - left] += 1

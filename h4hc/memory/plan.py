@@ -16,9 +16,10 @@ SRAM = "sram"  # the memory that all devices of a system share
 class Buffer:
     """Bytes [offset, offset + size) of a region, taken during the steps [start_step, end_step) of the schedule.
 
-    kind: `tensor`; `copy`, a tensor in the other layout, made by a layout step; `weights`, a constant that a device
-    reads from this region. tensors: those that lie in it one after another: views and results made in place share
-    their input's buffer. reader, of a copy: the device it is made for, "" for the model's caller.
+    kind: `tensor`; `copy`, a tensor in the other layout, made by a layout step; `weights`, all constants that a device
+    reads from this region. tensors: of weights those that lie in it side by side, else one after another: views and
+    results made in place share their input's buffer. reader: the device of weights, or the one that a copy is made
+    for, "" for the model's caller.
     """
 
     name: str
