@@ -143,6 +143,8 @@ def check_packing(items: Sequence[Item], offsets: Sequence[int], capacity_bytes:
             if offsets[j] >= offsets[i] + one.size_bytes:
                 break
             if other.size_bytes and one.start < other.end and other.start < one.end:
-                why = f"[{offsets[i]}, {offsets[i] + one.size_bytes}) and [{offsets[j]}, {offsets[j] + other.size_bytes})"
+                why = (
+                    f"[{offsets[i]}, {offsets[i] + one.size_bytes}) and [{offsets[j]}, {offsets[j] + other.size_bytes})"
+                )
                 problems.append(Problem("overlap", (one.name, other.name), f"both alive, on bytes {why}"))
     return problems

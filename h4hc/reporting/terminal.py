@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from h4hc.reporting.memory import memory_text
 from h4hc.reporting.trust_text import robust_line, stability_lines, value_text
 from h4hc.text import clip, plural, shorten, table
 from h4hc.units import format_bytes, format_energy, format_time
@@ -182,6 +183,7 @@ def _verdict(report: Json, width: int) -> list[str]:
     ]
     lines.extend(_line("against" if i == 0 else "", text, width) for i, text in enumerate(_baselines(report)))
     lines.extend(_capacity(report, width))
+    lines.extend(_line(row["region"], memory_text(row), width) for row in report["memory"])
     return lines
 
 
