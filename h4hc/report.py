@@ -288,8 +288,8 @@ def _assumptions(workload: Workload, table: CostTable, assignment: Assignment) -
         f"operators run one at a time, in the order of the steps; {overlap}",
         "'proved optimal' speaks of this cost model and this order, not of measured hardware",
         "low and high add up the bounds of all steps, as if all sources erred in the same direction",
-        "memory counts tensors, their copies in another layout, and weights that a device reads from the SRAM; not the "
-        "scratch memory of drivers and kernels, the stack, or what the caller holds in the model's own types",
+        "memory is that of tensors, their copies in another layout, and weights that a device reads from the SRAM",
+        "scratch memory of drivers and kernels, the stack, and the caller's data in the model's own types are not in it",
     ]
     if workload.precision == "planned int8":
         said.append(

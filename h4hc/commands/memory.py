@@ -44,7 +44,9 @@ def _read(path: Path) -> Table:
     return read_csv(read_file(path, "CSV file"), str(path))
 
 
-@command.command("pack", help="Find an offset for each buffer of PROBLEM.csv (id,lower,upper,size[,alignment]).")
+@command.command(
+    "pack", help="Find an offset for each buffer of PROBLEM.csv (columns id,lower,upper,size and alignment, if any)."
+)
 @click.argument("problem", type=click.Path(path_type=Path), metavar="PROBLEM.csv")
 @click.option(
     "--capacity", metavar="BYTES", help="Stop at the first packing that fits: 1048576 or 1M. Without: the lowest found."
@@ -97,9 +99,8 @@ def _misfit(found: Packing, limit: int, where: str, nodes: int) -> InfeasibleErr
     low, high = found.lower_bound_bytes, found.high_water_bytes
     if found.status is PackingStatus.INFEASIBLE:
         why = f"lower bound {low} bytes, capacity {limit}: {low - limit} are missing"
-        return InfeasibleError(
-            "the buffers do not fit, whatever the packing", (where,), why, f"--capacity {low} or more"
-        )
+        hint = f"--capacity {low} or more"
+        return InfeasibleError("the buffers do not fit, whatever the packing", (where,), why, hint)
     why = f"lower bound {low} bytes, capacity {limit}, lowest packing found {high}; {found.nodes} nodes searched"
     hint = f"--nodes {max(10 * nodes, 1000)}, or --capacity {high}, which is known to do"
     return LimitError("no packing was found that fits, and none was ruled out", (where,), why, hint)
@@ -125,13 +126,14 @@ def check_command(console: Console, solution: Path, capacity: str | None) -> Non
     console.result(value, lambda: f"{len(table.items)} buffers, no fault; high-water mark {high} bytes\n")
 
 
-@command.command("export", help="Write the memory plan of the folder OUT (or memory.json) as CSV: problem and offsets.")
+@command.command("export", help="Write the allocation problem of the folder OUT, or of a memory.json, as CSV.")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="CSV file to write. Required.")
+@click.option("--solution", is_flag=True, help="With the plan's offsets.")
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 @global_flags
 @pass_console
-def export_command(console: Console, out: Path, output: Path | None, force: bool) -> None:
+def export_command(console: Console, out: Path, output: Path | None, solution: bool, force: bool) -> None:
     problems = file_problems("such folder", out)
     if output is None:
         problems.append(Problem("-o FILE is missing", hint=f"h4hc memory export {out} -o problem.csv"))
@@ -142,7 +144,8 @@ def export_command(console: Console, out: Path, output: Path | None, force: bool
 
     plan = load_plan(out)
     region = plan.regions[0]
-    write_new(output, write_csv(region.items(), [b.offset_bytes for b in region.buffers]), force)
+    offsets = [b.offset_bytes for b in region.buffers]
+    write_new(output, write_csv(region.items(), offsets if solution else None), force)
     console.say(f"wrote {output}")
     capacity = {"region": region.name, "capacity_bytes": region.capacity_bytes, "buffers": len(region.buffers)}
     console.result(

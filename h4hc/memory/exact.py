@@ -10,8 +10,8 @@ packings are searched, from the ground up. The state is the skyline (the floor o
   branch is closed: the cross-section bound.
 - **Parts**: where no item left crosses from one section to the next, the two sides are problems of their own. If
   one fails, the choice that made it is undone at once, whatever was done in the others since.
-- **Spanning items**: one that lives in all sections of its part can change places with all above it, so it goes on top.
-- **Known failures**: skyline and items left of a part say all about it, so a part that failed once is not searched again.
+- **Spanning items**: one that lives in all sections of its part can change places with all above it: it goes on top.
+- **Known failures**: skyline and items left say all about a part, so one that failed is not searched again.
 - Items that are equal are tried once.
 
 The idea of searching canonical solutions with cross-section bounds and decomposition is that of MiniMalloc

@@ -12,17 +12,16 @@ SHOWN = 3
 
 
 def sram_remark(plan: MemoryPlan, schedule: Schedule) -> tuple[Diagnostic, ...]:
-    """Nothing, or one warning: the placement is not constrained by the SRAM, so its plan may need more than there is."""
+    """Nothing, or one warning: the SRAM does not constrain the placement, so its plan may need more than there is."""
     region = plan.region(SRAM)
     if region.fits:
         return ()
-    there = format_bytes(region.capacity_bytes)
+    there, low = format_bytes(region.capacity_bytes), format_bytes(region.lower_bound_bytes)
     if region.lower_bound_bytes > region.capacity_bytes:
-        why = f"{format_bytes(region.lower_bound_bytes)} are needed whatever the layout, {there} are there"
+        why = f"{low} are needed whatever the layout, {there} are there"
     else:
-        why = f"the lowest layout found takes {format_bytes(region.high_water_bytes)}, {there} are there; " + (
-            f"no layout with less than {format_bytes(region.lower_bound_bytes)} exists, between them the search gave up"
-        )
+        found = format_bytes(region.high_water_bytes)
+        why = f"{there} are there, the lowest layout found takes {found}, and {low} is the least that is not ruled out"
     live = region.live(region.peak_step)
     largest = ", ".join(f"{b.name!r} {format_bytes(b.size_bytes)}" for b in live[:SHOWN])
     more = f" and {len(live) - SHOWN} more" if len(live) > SHOWN else ""

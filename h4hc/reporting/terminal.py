@@ -14,11 +14,11 @@ MAX_LINES = 40
 MIN_WIDTH = 60
 LABEL = 11  # columns of the label at the left
 SLOWEST = 5
-REASONS = 4
+REASONS = 3
 MAX_DEVICES = 3  # each on a line of its own; the rest are summed
 MAX_MOVES = 6  # as many kinds as there are
 MAX_STORES = 1  # devices that keep weights
-MAX_TRUST = 7  # lines about robustness and stability, where they were asked for; they take the place of
+MAX_TRUST = 6  # lines about robustness and stability, where they were asked for; they take the place of
 FEWER_SLOWEST = 3  # some of the slowest operators and all the reasons
 
 Json = dict[str, Any]
