@@ -289,7 +289,7 @@ def _assumptions(workload: Workload, table: CostTable, assignment: Assignment) -
         "'proved optimal' speaks of this cost model and this order, not of measured hardware",
         "low and high add up the bounds of all steps, as if all sources erred in the same direction",
         "memory is that of tensors, their copies in another layout, and weights that a device reads from the SRAM",
-        "scratch memory of drivers and kernels, the stack, and the caller's data in the model's own types are not in it",
+        "scratch memory of drivers and kernels, the stack and the caller's data in the model's own types are not in it",
     ]
     if workload.precision == "planned int8":
         said.append(

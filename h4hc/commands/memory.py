@@ -44,9 +44,7 @@ def _read(path: Path) -> Table:
     return read_csv(read_file(path, "CSV file"), str(path))
 
 
-@command.command(
-    "pack", help="Find an offset for each buffer of PROBLEM.csv (columns id,lower,upper,size and alignment, if any)."
-)
+@command.command("pack", help="Find an offset for each buffer of PROBLEM.csv (columns id,lower,upper,size,...).")
 @click.argument("problem", type=click.Path(path_type=Path), metavar="PROBLEM.csv")
 @click.option(
     "--capacity", metavar="BYTES", help="Stop at the first packing that fits: 1048576 or 1M. Without: the lowest found."

@@ -43,5 +43,5 @@ def memory_text(row: Json) -> str:
     need, there = row["high_water_bytes"], row["capacity_bytes"]
     used = f"{format_bytes(need)} of {format_bytes(there)} ({100 * need / there:.1f} %), {row['buffers']} buffers"
     if row["high_water_bytes"] == row["lower_bound_bytes"]:
-        return f"{used}, {row['status']}"
+        return f"{used}, the least possible"
     return f"{used}, {100 * row['overhead']:.2g} % above the bound {format_bytes(row['lower_bound_bytes'])}"
