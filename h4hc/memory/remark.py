@@ -23,16 +23,16 @@ def sram_remark(plan: MemoryPlan, schedule: Schedule) -> tuple[Diagnostic, ...]:
         found = format_bytes(region.high_water_bytes)
         why = f"{there} are there, the lowest layout found takes {found}, and {low} is the least that is not ruled out"
     live = region.live(region.peak_step)
-    largest = ", ".join(f"{b.name!r} {format_bytes(b.size_bytes)}" for b in live[:SHOWN])
+    sizes = ", ".join(format_bytes(b.size_bytes) for b in live[:SHOWN])
     more = f" and {len(live) - SHOWN} more" if len(live) > SHOWN else ""
-    step = schedule.steps[region.peak_step] if schedule.steps else None
+    at = (schedule.steps[region.peak_step].subject,) if schedule.steps else ()
     return (
         Diagnostic(
             SRAM_EXCEEDED,
             "warning",
-            f"the plan does not fit the SRAM: {why}; at the peak {largest}{more}; SRAM is not a constraint of the "
-            "placement yet",
-            (step.subject,) if step is not None else (),
+            f"the plan does not fit the SRAM: {why}; in use at the peak: {sizes or 'nothing'}{more}; SRAM is not a "
+            "constraint of the placement yet",
+            tuple(dict.fromkeys((*at, *(b.name for b in live[:SHOWN])))),
             "reduce the resolution, or raise the memory of the target (--set sram.size_bytes=N)",
         ),
     )

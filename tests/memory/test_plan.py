@@ -194,7 +194,8 @@ def test_the_warning_rests_on_the_plan() -> None:
         plan = plan_memory(workload, schedule, system)
         remarks = sram_remark(plan, schedule)
         assert [d.code for d in remarks] == (["H4W120"] if words else [])
-        assert all(words in d.what and "'weights of fast' 70 B" in d.what for d in remarks)
+        assert all(words in d.what and "peak: 70 B, 40 B, 40 B" in d.what for d in remarks)
+        assert all({"weights of fast", "x"} <= set(d.where) for d in remarks)
     region = Region("sram", 10, 1, 12, 9, PackingStatus.LIMIT, ())
     (open_case,) = sram_remark(MemoryPlan(0, (region,)), Schedule((), ()))
     assert "9 B is the least that is not ruled out" in open_case.what
