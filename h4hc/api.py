@@ -45,7 +45,7 @@ __all__ = [
     "write_folder",
 ]
 
-BOXES = ("model", "legal", "workload", "costs", "assignment", "schedule")
+BOXES = ("model", "legal", "workload", "costs", "assignment", "schedule", "memory")
 T = TypeVar("T")
 _BATCH = {  # imported when asked for: a compile needs none of it
     "blocks": ("Block", "cut_blocks", "join_blocks", "skip"),
@@ -107,8 +107,10 @@ def _plan(
     """The stages on the Workload."""
     from h4hc.assignment import Case
     from h4hc.inexact import inexact_remarks
-    from h4hc.live_memory import sram_remark
     from h4hc.lower import lower
+    from h4hc.memory.check import check_memory
+    from h4hc.memory.planner import plan_memory
+    from h4hc.memory.remark import sram_remark
     from h4hc.partition import PartitionOptions, partition
     from h4hc.plan_check import check_plan
     from h4hc.stability import stability
@@ -132,9 +134,11 @@ def _plan(
     result = timed("partition", lambda: partition(workload, table, wish))
     done.assignment, done.baselines = result.assignment, result.baselines
     plan = done.schedule = timed("schedule", lambda: schedule(workload, result.assignment, table))
-    done.plan_diagnostics += sram_remark(workload, result.assignment, system)
+    memory = done.memory = timed("memory", lambda: plan_memory(workload, plan, system))
+    done.plan_diagnostics += sram_remark(memory, plan)
     done.plan_diagnostics += inexact_remarks(result.assignment, system)
     faults = timed("check", lambda: check_plan(workload, table, result.assignment, plan, options.pins, options.forbids))
+    faults += timed("memory check", lambda: check_memory(workload, plan, system, memory))
     if faults:
         raise PlanError.of(
             tuple(
@@ -182,6 +186,7 @@ def box_json(done: Compilation, box: str) -> bytes:
         "costs": lambda: _made(done.table, box).to_json(),
         "assignment": lambda: _made(done.assignment, box).to_json(),
         "schedule": lambda: _made(done.schedule, box).to_json(),
+        "memory": lambda: _made(done.memory, box).to_json(),
     }
     return boxes[box]()
 
@@ -217,7 +222,8 @@ def _graph_json(model: Any) -> bytes:
 def write_folder(done: Compilation, out: Path, force: bool = False) -> dict[str, Any]:
     """Write a finished run as an output folder, whole or not at all; returns the report in it.
 
-    original.onnx, legalised.onnx, host.functions.onnx, partitions/<id>.onnx, report.json, report.md, manifest.json.
+    original.onnx, legalised.onnx, host.functions.onnx, partitions/<id>.onnx, memory.json, report.json, report.md,
+    manifest.json.
     Raises UserError when `out` may not be written or replaced, LimitError when the disk is full.
     """
     from h4hc.outdir import OutputFolder
@@ -228,6 +234,7 @@ def write_folder(done: Compilation, out: Path, force: bool = False) -> dict[str,
     assert done.run is not None
     assert done.system is not None
     assert done.schedule is not None
+    assert done.memory is not None
     facts = {
         "target": done.system.name,
         "target_sha256": done.system.sha256,
@@ -243,6 +250,7 @@ def write_folder(done: Compilation, out: Path, force: bool = False) -> dict[str,
         folder.add("host.functions.onnx", partitioned, "the partitioned model, one function a partition")
         for name, part in forms.partitions.items():
             folder.add(f"partitions/{name}.onnx", model_bytes(part), "one partition on its own")
+        folder.add("memory.json", done.memory.to_json(), "the memory plan: where each tensor lies")
         folder.add("report.json", report_bytes(report), "the report")
         folder.add("report.md", render_markdown(report).encode(), "the report for people")
     return report

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from h4hc.assignment import Assignment, Objective
 from h4hc.cost import CostTable
 from h4hc.diagnostics import Diagnostic
+from h4hc.memory.plan import MemoryPlan
 from h4hc.pipeline import PipelineRun
 from h4hc.schedule import Schedule
 from h4hc.system import System
@@ -65,6 +66,7 @@ class Compilation:
     nominal_optimum: Assignment | None = None
     stability: Stability | None = None
     schedule: Schedule | None = None
+    memory: MemoryPlan | None = None
     plan_diagnostics: tuple[Diagnostic, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
 

@@ -1,21 +1,16 @@
-"""How much SRAM a plan needs at least: the tensors that are alive at once, and the weights that live beside them."""
+"""How many bytes of tensors a model has alive at once, before it is placed. `h4hc/memory/` plans a placed one."""
 
 from __future__ import annotations
 
-from h4hc.assignment import Assignment
-from h4hc.diagnostics import Diagnostic
-from h4hc.system import System
-from h4hc.units import format_bytes
 from h4hc.workload import OpKind, Workload
-
-SRAM_EXCEEDED = "H4W120"
 
 
 def peak_live_bytes(workload: Workload) -> tuple[int, str]:
     """Largest sum of bytes of tensors alive during one operator, and that operator's id.
 
     A tensor lives from the operator that makes it (the start, for a model input) to its last reader (the end, for
-    a model output). A view shares its input's bytes. No allocator can do with less, whatever the placement.
+    a model output). A view shares its input's bytes. What works in place can do with less, copies in another layout
+    need more: that is decided with the placement.
     """
     holder: dict[str, str] = {name: name for name in workload.inputs}
     last: dict[str, int] = {}
@@ -40,26 +35,3 @@ def peak_live_bytes(workload: Workload) -> tuple[int, str]:
         if live > best:
             best, where = live, op.id
     return best, where
-
-
-def sram_remark(workload: Workload, assignment: Assignment, system: System) -> tuple[Diagnostic, ...]:
-    """A warning when the plan cannot fit the system's SRAM; the plan itself is not constrained by it.
-
-    Needed = peak of live tensors + weights of operators on devices that read them from SRAM.
-    """
-    resident = {d.name for d in system.devices if d.weights_in_sram()}
-    weights = sum(op.weight_bytes for op in workload.ops if assignment.mode[op.id].device in resident)
-    live, where = peak_live_bytes(workload)
-    if live + weights <= system.sram_bytes:
-        return ()
-    parts = f"{format_bytes(live)} of live tensors" + (f" and {format_bytes(weights)} of weights" if weights else "")
-    return (
-        Diagnostic(
-            SRAM_EXCEEDED,
-            "warning",
-            f"the plan does not fit the SRAM: {parts} at the peak, {format_bytes(system.sram_bytes)} there; SRAM is "
-            "not a constraint of the placement yet",
-            (where,),
-            "reduce the resolution, or raise the memory of the target (--set sram.size_bytes=N)",
-        ),
-    )

@@ -18,6 +18,7 @@ from h4hc.costtypes import ZERO
 from h4hc.errors import InternalError
 from h4hc.planning.demands import allowed_modes
 from h4hc.reporting.alternatives import used_bytes
+from h4hc.reporting.memory import memory_rows
 from h4hc.reporting.ops import cost_intervals, move_marks, op_rows
 from h4hc.reporting.trust import baseline_rows, robustness_rows, stability_section
 from h4hc.schedule import Partition, Schedule, Step
@@ -36,11 +37,13 @@ LEDGER_KINDS = ("op", "switch", "transfer", "cache", "layout", "quantize", "dequ
 def make_report(compilation: Compilation) -> dict[str, Any]:
     """The report of a compilation that ran to its end.
 
-    Raises: InternalError when it stopped before the schedule.
+    Raises: InternalError when it stopped before the memory plan.
     """
     c = compilation
     if c.workload is None or c.system is None or c.table is None or c.assignment is None or c.schedule is None:
         raise InternalError("a report needs a compilation that ran to its schedule")
+    if c.memory is None:
+        raise InternalError("a report needs a compilation that ran to its memory plan")
     classes = classify(c.workload, c.table, c.system)
     allowed = allowed_modes(c.workload, c.table, c.options.pins, c.options.forbids)
     return {
@@ -57,6 +60,7 @@ def make_report(compilation: Compilation) -> dict[str, Any]:
         "partitions": [_partition(p, c.workload) for p in c.schedule.partitions],
         "ops": op_rows(c.workload, c.table, c.assignment, c.schedule, classes, allowed),
         "capacity": _capacity(c.table, c.assignment),
+        "memory": memory_rows(c.memory, c.schedule),
         "baselines": baseline_rows(c.workload, c.table, c.baselines, c.assignment, c.schedule),
         "robustness": robustness_rows(c.workload, c.table, c.assignment, c.schedule, c.nominal_optimum),
         "stability": stability_section(c.stability),
@@ -284,6 +288,8 @@ def _assumptions(workload: Workload, table: CostTable, assignment: Assignment) -
         f"operators run one at a time, in the order of the steps; {overlap}",
         "'proved optimal' speaks of this cost model and this order, not of measured hardware",
         "low and high add up the bounds of all steps, as if all sources erred in the same direction",
+        "memory is that of tensors, their copies in another layout, and weights that a device reads from the SRAM",
+        "scratch memory of drivers and kernels, the stack and the caller's data in the model's own types are not in it",
     ]
     if workload.precision == "planned int8":
         said.append(

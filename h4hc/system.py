@@ -60,7 +60,11 @@ class Interconnect(Protocol):
 
 @dataclass(frozen=True)
 class System:
-    """name and sha256 identify the target; devices sorted by name, `host` among them; sram_bytes: for all tensors."""
+    """name and sha256 identify the target; devices sorted by name, `host` among them; sram_bytes: for all tensors.
+
+    line_bytes: a line of the host's data cache, 1 = it has none. Buffers begin on a line of their own, else cleaning
+    or invalidating one would hit its neighbour.
+    """
 
     name: str
     title: str
@@ -69,6 +73,7 @@ class System:
     interconnect: Interconnect
     sram_bytes: int
     overrides: tuple[tuple[str, str], ...] = ()
+    line_bytes: int = 1
 
     def device(self, name: str) -> DeviceModel:
         """The device called `name`. Raises UserError if the system has none."""

@@ -169,9 +169,8 @@ def load_system(target: str, sets: tuple[str, ...] = (), npu_cost: str = MODEL_C
         sourced = with_source(devices, npu_cost)
         devices, pairs = sourced.devices, (*pairs, (OPTION, sourced.shown))
         digest = hashlib.sha256(f"{digest} {OPTION} {sourced.identity}".encode()).hexdigest()
-    return System(
-        name, spec.title, digest, devices, SharedMemoryInterconnect(spec, devices), spec.shared.sram.size_bytes, pairs
-    )
+    between, sram_bytes = SharedMemoryInterconnect(spec, devices), spec.shared.sram.size_bytes
+    return System(name, spec.title, digest, devices, between, sram_bytes, pairs, spec.cache.line_bytes)
 
 
 def _build(

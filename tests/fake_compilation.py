@@ -10,6 +10,7 @@ from h4hc.assignment import Assignment, Case, Objective
 from h4hc.cost import CostTable, cost_table
 from h4hc.costtypes import ZERO, Bound, Capacity, Cost, Interval, Mode, RidgePoint, Rule, Term, Violation
 from h4hc.diagnostics import Diagnostic
+from h4hc.memory.planner import plan_memory
 from h4hc.partition import PartitionOptions, partition
 from h4hc.passbase import Skip
 from h4hc.pipeline import PassStep
@@ -182,6 +183,7 @@ def compile_fake(
     step = PassStep("drop-no-ops", 1, 9, 8, ((f"{first}/Identity", why),), (Skip(first, "two users"),), (), seconds=0.1)
     graph = SimpleNamespace(__len__=None)
     graph = cast(SimpleNamespace, list(range(9)))
+    steps = schedule(workload, plan.assignment, table)
     result = SimpleNamespace(
         options=SimpleNamespace(
             target="fake",
@@ -212,7 +214,8 @@ def compile_fake(
         baselines=plan.baselines,
         nominal_optimum=nominal.assignment if nominal else None,
         stability=stability(workload, table, plan, wish) if stable else None,
-        schedule=schedule(workload, plan.assignment, table),
+        schedule=steps,
+        memory=plan_memory(workload, steps, system),
         diagnostics=workload.diagnostics,
         seconds={},
     )

@@ -296,7 +296,7 @@ def test_dry_run_writes_nothing(cli: Cli, made: Path, monkeypatch: pytest.Monkey
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("box", ["model", "legal", "workload", "costs", "assignment", "schedule"])
+@pytest.mark.parametrize("box", ["model", "legal", "workload", "costs", "assignment", "schedule", "memory"])
 def test_stop_after_gives_the_json_of_the_box(cli: Cli, made: Path, tmp_path: Path, box: str) -> None:
     base = ("compile", made / "model.onnx", "--target", "npu+cim", "--stop-after", box, "-q")
     printed = cli(*base, "--json")

@@ -16,7 +16,7 @@ from h4hc.units import PS_PER_S, format_time
 if TYPE_CHECKING:
     from h4hc.compilation import Compilation
 
-BOXES = ("model", "legal", "workload", "costs", "assignment", "schedule")
+BOXES = ("model", "legal", "workload", "costs", "assignment", "schedule", "memory")
 
 
 @click.command(

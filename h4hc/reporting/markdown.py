@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from h4hc.reporting.memory import memory_text
 from h4hc.reporting.terminal import (
     between,
     count,
@@ -34,6 +35,7 @@ def render_markdown(report: Json) -> str:
         _operators(report),
         _refusals(report),
         _capacity(report),
+        _memory(report),
         _passes(report),
         _diagnostics(report),
         _basis(report),
@@ -195,6 +197,20 @@ def _capacity(report: Json) -> str:
     return (
         f"## Resident weights\n\n{markdown_table(('unit', 'used', 'of', 'share', 'operators'), rows)}" if rows else ""
     )
+
+
+def _memory(report: Json) -> str:
+    parts = []
+    for row in report["memory"]:
+        said = f"{markdown(row['region'])}: {memory_text(row)}. In use at the peak, {_names([row['peak_subject']])}:"
+        largest = [
+            (code_span(b["name"]), b["kind"], format_bytes(b["size_bytes"]), str(b["offset_bytes"]))
+            for b in row["largest_at_peak"]
+        ]
+        more = row["peak_buffers"] - len(largest)
+        largest += [(f"and {more} more", "", "", "")] if more else []
+        parts.append(f"{said}\n\n{markdown_table(('buffer', 'holds', 'size', 'offset [byte]'), largest)}")
+    return "## Memory\n\n" + "\n\n".join(parts)
 
 
 def _passes(report: Json) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from h4hc.reporting.memory import memory_text
 from h4hc.reporting.trust_text import robust_line, stability_lines, value_text
 from h4hc.text import clip, plural, shorten, table
 from h4hc.units import format_bytes, format_energy, format_time
@@ -13,11 +14,11 @@ MAX_LINES = 40
 MIN_WIDTH = 60
 LABEL = 11  # columns of the label at the left
 SLOWEST = 5
-REASONS = 4
+REASONS = 3
 MAX_DEVICES = 3  # each on a line of its own; the rest are summed
 MAX_MOVES = 6  # as many kinds as there are
 MAX_STORES = 1  # devices that keep weights
-MAX_TRUST = 7  # lines about robustness and stability, where they were asked for; they take the place of
+MAX_TRUST = 6  # lines about robustness and stability, where they were asked for; they take the place of
 FEWER_SLOWEST = 3  # some of the slowest operators and all the reasons
 
 Json = dict[str, Any]
@@ -182,6 +183,7 @@ def _verdict(report: Json, width: int) -> list[str]:
     ]
     lines.extend(_line("against" if i == 0 else "", text, width) for i, text in enumerate(_baselines(report)))
     lines.extend(_capacity(report, width))
+    lines.extend(_line(row["region"], memory_text(row), width) for row in report["memory"])
     return lines
 
 

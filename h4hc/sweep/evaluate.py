@@ -18,7 +18,8 @@ from h4hc.costtypes import ZERO, Interval
 from h4hc.diagnostics import Diagnostic
 from h4hc.errors import InfeasibleError, LimitError, PlanError, Problem, UnsupportedOpError
 from h4hc.inexact import inexact_remarks
-from h4hc.live_memory import sram_remark
+from h4hc.memory.planner import plan_memory
+from h4hc.memory.remark import sram_remark
 from h4hc.npu_cost import remarks
 from h4hc.partition import PartitionOptions, partition
 from h4hc.plan_check import check_plan
@@ -73,29 +74,32 @@ def evaluate_on(point: Point, prepared: Prepared, system: System) -> Row:
         reason = "; ".join(f"{p.what}: {p.why}" if p.why else p.what for p in error.problems)
         return Row(point, prepared.model_sha256, system.sha256, area, None, code=error.code, reason=reason)
     done = result.assignment
+    steps = schedule(workload, done, table)
     return Row(
         point,
         prepared.model_sha256,
         system.sha256,
         area,
-        _checked(workload, table, done, point),
+        _checked(workload, table, done, steps, point),
         tuple(_baseline(b, workload, table, done) for b in result.baselines),
         done.status.value,
         done.gap,
         done.bound,
-        diagnostics=_remarks(point, workload, system, done),
+        diagnostics=_remarks(point, workload, system, done, steps),
     )
 
 
-def _remarks(point: Point, workload: Workload, system: System, done: Assignment) -> tuple[Diagnostic, ...]:
+def _remarks(
+    point: Point, workload: Workload, system: System, done: Assignment, steps: Schedule
+) -> tuple[Diagnostic, ...]:
     """What `h4hc compile` remarks on the costs and on the plan, in its order."""
     costs = remarks(system.devices, workload) if point.npu_cost != "model" else ()
-    return (*costs, *sram_remark(workload, done, system), *inexact_remarks(done, system))
+    memory = sram_remark(plan_memory(workload, steps, system), steps)
+    return (*costs, *memory, *inexact_remarks(done, system))
 
 
-def _checked(workload: Workload, table: CostTable, done: Assignment, point: Point) -> PlanFigures:
+def _checked(workload: Workload, table: CostTable, done: Assignment, steps: Schedule, point: Point) -> PlanFigures:
     """Figures of the chosen plan, after the independent check."""
-    steps = schedule(workload, done, table)
     faults = check_plan(workload, table, done, steps, point.pins, point.forbids)
     if faults:
         found = (Problem(f"the plan breaks the rule of {f.rule}", f.where, f.detail, "a bug of h4hc") for f in faults)
