@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compile": ("h4hc.commands.compile", "Plan a model for a target; write the report and the partitioned ONNX."),
     "estimate": ("h4hc.commands.estimate", "Estimate a model on each device: cycles, latency, energy; places nothing."),
     "explain": ("h4hc.commands.explain", "Say why a node is where it is, and what elsewhere would cost."),
+    "nas": ("h4hc.commands.nas", "Search for networks: train a supernet, search it for a system, export."),
     "passes": ("h4hc.commands.passes", "List the passes, or run some on a model."),
     "report": ("h4hc.commands.report", "Show the report of an output folder."),
     "study": ("h4hc.commands.study", "NPU-only against NPU + CIM, beside the figures of the paper."),
