@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from h4hc import __version__
-from h4hc.calibration import FORMAT, METHOD, Calibration, CalibrationRow, Pair, Source, fit, fit_problems, read_file
+from h4hc.calibration import FORMAT, METHOD, Calibration, CalibrationRow, Pair, Source, fit, fit_problems
 from h4hc.cost import device_rejection
 from h4hc.costtypes import DeviceModel, Mode
 from h4hc.errors import UserError
+from h4hc.files import read_file
 from h4hc.layer_table import LayerRow
 from h4hc.npu_cost import CHECK_UNITS, VENDOR, agreeing, applying, facts, timed, vendor_costs
 from h4hc.system import System

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import functools
 import math
-import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
 from h4hc.errors import Problem, UserError
+from h4hc.files import MOST_BYTES
+from h4hc.model_error import Errors, nearest_rank
 from h4hc.workload import OpKind
 
 FORMAT: Literal["h4hc-calibration-1"] = "h4hc-calibration-1"
 METHOD = "ratio = exp(median(log(reference / model))); spread = 5 % and 95 % quantiles of what is left"
-QUANTILES = (0.05, 0.95)
+SPREAD_PERCENT = (5, 95)
 MOST_RATIO = 1e6
-MOST_BYTES = 64 * 2**20
 Source = Literal["vendor", "measured"]
 
 
@@ -33,14 +32,6 @@ class Pair:
     kind: str
     model: float
     reference: float
-
-
-@dataclass(frozen=True)
-class Errors:
-    """|model / reference - 1| over the rows of a kind: median and 95th percentile (nearest rank)."""
-
-    median: float
-    p95: float
 
 
 @dataclass(frozen=True)
@@ -121,15 +112,15 @@ def _fit_kind(kind: str, pairs: Sequence[Pair]) -> KindFit:
     logs = [math.log(p.reference / p.model) for p in pairs]
     middle = median(logs)
     left = sorted(math.exp(x - middle) for x in logs)
-    low, high = (left[_rank(q, len(left))] for q in QUANTILES)
+    low, high = (nearest_rank(left, percent) for percent in SPREAD_PERCENT)
     return KindFit(
         kind,
         len(pairs),
         math.exp(middle),
         min(1.0, low),
         max(1.0, high),
-        _errors([math.exp(-x) for x in logs]),
-        _errors([math.exp(middle - x) for x in logs]),
+        Errors.of(math.exp(-x) - 1 for x in logs),
+        Errors.of(math.exp(middle - x) - 1 for x in logs),
         _left_out(logs),
     )
 
@@ -137,17 +128,7 @@ def _fit_kind(kind: str, pairs: Sequence[Pair]) -> KindFit:
 def _left_out(logs: list[float]) -> Errors | None:
     if len(logs) < 2:
         return None
-    return _errors([math.exp(median(logs[:i] + logs[i + 1 :]) - x) for i, x in enumerate(logs)])
-
-
-def _errors(ratios: list[float]) -> Errors:
-    """ratios: model / reference."""
-    ranked = sorted(abs(r - 1) for r in ratios)
-    return Errors(median(ranked), ranked[_rank(QUANTILES[1], len(ranked))])
-
-
-def _rank(quantile: float, count: int) -> int:
-    return min(count - 1, max(0, math.ceil(quantile * count) - 1))
+    return Errors.of(math.exp(median(logs[:i] + logs[i + 1 :]) - x) - 1 for i, x in enumerate(logs))
 
 
 # --- file --------------------------------------------------------------------------------------------------
@@ -197,19 +178,6 @@ def fit_problems(fits: tuple[KindFit, ...], which: str, name: str, hint: str = _
             need = f"need low <= 1 <= high, all from {1 / MOST_RATIO:g} to {MOST_RATIO:g}"
             problems.append(Problem(f"the fit of {one.kind} is out of range", where, f"{seen}; {need}", hint))
     return problems
-
-
-def read_file(path: Path, what: str) -> bytes:
-    """Bytes of a regular file named on the command line. Raises UserError."""
-    try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):  # to read a pipe would wait for a writer
-            raise UserError(f"the {what} is not a regular file", (str(path),), hint="give a file")
-        if found.st_size > MOST_BYTES:
-            raise UserError(f"the {what} is too large", (str(path),), f"at most {MOST_BYTES} bytes")
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read the {what}", (str(path),), str(error.strerror), "check the path") from None
 
 
 @functools.cache

@@ -25,6 +25,8 @@ class Interval:
         assert 0 <= self.low <= self.nominal <= self.high, self
 
     def __add__(self, other: Interval) -> Interval:
+        if other is ZERO:
+            return self
         return Interval(self.low + other.low, self.nominal + other.nominal, self.high + other.high)
 
     @staticmethod
@@ -34,6 +36,7 @@ class Interval:
 
 
 ZERO = Interval(0, 0, 0)
+CLOCK = "clock"  # resource of a term whose energy is a power times the operator's latency
 
 
 class Bound(StrEnum):

@@ -16,14 +16,14 @@ from h4hc.cost import CostTable, OpRow, op_row
 from h4hc.costtypes import ZERO, Cost, DeviceModel, Interval, Rejection
 from h4hc.errors import H4hcError, InfeasibleError, Problem, UserError
 from h4hc.layer_table import LayerRow
+from h4hc.model_error import Errors
 from h4hc.schedule import Schedule, schedule
-from h4hc.system import HOST, System
-from h4hc.units import PS_PER_S, ceil_div
+from h4hc.system import HOST, System, no_device
+from h4hc.units import PS_PER_S
 from h4hc.vendor_names import NPU_FAMILY, Config, configured, npu
 from h4hc.workload import Op, Workload
 
 LANES = {"mac_array": "npu"}  # resources that the vendor's tables call otherwise
-WORST_PERCENT = 95
 
 
 def cycles(latency_ps: int, clock_hz: int) -> float:
@@ -88,18 +88,14 @@ def cost_layers(
     from h4hc.target_file import load_system
 
     own = load_system(target)  # without `sets`, which may be meant for the NPUs of the rows
-    kind = NPU_FAMILY if device is None else _device(own, device).family
+    kind = NPU_FAMILY if device is None else own.device(device).family
     if kind != NPU_FAMILY or not any(row.named for row in rows):
         system = load_system(target, sets)
-        chosen = npu(system) if device is None else _device(system, device)
+        chosen = npu(system) if device is None else system.device(device)
         return tuple(_layer_cost(row, system, chosen) for row in rows)
     systems = _systems(rows, target, sets, device)
-    used = [systems[_config(row)] for row in rows]
+    used = [systems[row.config] for row in rows]
     return tuple(_layer_cost(row, system, chosen) for row, (system, chosen) in zip(rows, used, strict=True))
-
-
-def _config(row: LayerRow) -> Config:
-    return Config(row.accel, row.sysconf, row.memmode)
 
 
 def _systems(
@@ -111,26 +107,19 @@ def _systems(
     """
     lines: dict[Config, list[int]] = {}
     for row in rows:
-        lines.setdefault(_config(row), []).append(row.line)
+        lines.setdefault(row.config, []).append(row.line)
     systems: dict[Config, tuple[System, DeviceModel]] = {}
     problems: list[Problem] = []
     for config, at in lines.items():
         try:
             system = configured(config, target, sets)
-            systems[config] = system, npu(system) if config.text or device is None else _device(system, device)
+            systems[config] = system, npu(system) if config.text or device is None else system.device(device)
         except H4hcError as error:
             where = f"line {at[0]}" + (f" and {len(at) - 1} more" if len(at) > 1 else "")
             problems += [Problem(p.what, (where, *p.where), p.why, p.hint) for p in error.problems]
     if problems:
         raise UserError.of(tuple(problems))
     return systems
-
-
-def _device(system: System, name: str) -> DeviceModel:
-    if name not in system.device_names:
-        known = ", ".join(system.device_names)
-        raise UserError(f"{system.name} has no device {name!r}", ("--device",), f"devices: {known}")
-    return system.device(name)
 
 
 def _layer_cost(row: LayerRow, system: System, device: DeviceModel) -> LayerCost:
@@ -169,12 +158,8 @@ def errors_by_kind(costs: Iterable[LayerCost], lane: str = "total") -> tuple[Kin
 
 
 def _kind_error(kind: str, errors: list[tuple[float, str]]) -> KindError:
-    ranked = sorted(e for e, _ in errors)
-    count = len(ranked)
-    median = (ranked[(count - 1) // 2] + ranked[count // 2]) / 2
-    p95 = ranked[ceil_div(WORST_PERCENT * count, 100) - 1]
-    worst = max(errors)
-    return KindError(kind, count, median, p95, *worst)
+    found = Errors.of(error for error, _ in errors)
+    return KindError(kind, len(errors), found.median, found.p95, *max(errors))
 
 
 # --- networks ----------------------------------------------------------------------------------------------
@@ -231,8 +216,7 @@ def estimate_network(workload: Workload, table: CostTable, device: str) -> Netwo
     from h4hc.planning.plan_cost import PlanCosts
 
     if all(capacity.device != device for capacity in table.capacities):
-        names = ", ".join(c.device for c in table.capacities)
-        raise UserError(f"{table.system} has no device {device!r}", ("--device",), f"devices: {names}")
+        raise no_device(table.system, device, (capacity.device for capacity in table.capacities))
     costs = PlanCosts(table)
     allowed = tuple(tuple(c.mode for c in row.costs if c.mode.device in (device, HOST)) for row in table.rows)
     plan = only(costs, allowed, tight_devices(costs, allowed), device)

@@ -8,6 +8,7 @@ answers for such an operator, so they follow `--set` like everything else.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from h4hc.costtypes import ZERO, Cost, DeviceModel
@@ -49,10 +50,11 @@ class SharedMemoryInterconnect:
         if tensor.size_bytes == 0:
             return ()
         steps = self._copies(tensor, src, dst)
-        engine = self._layout_engine(tensor, src, dst) if _orders_differ(tensor, have, want) else ""
-        if engine:
+        if _orders_differ(tensor, have, want):
+            work = _reordering(tensor, have, want)
+            engine = self._layout_engine(work, src, dst)
             steps += self._cache(tensor, src, engine)
-            steps.append(self._reorder(tensor, src, dst, engine, have, want))
+            steps.append(self._reorder(tensor, work, src, dst, engine))
             steps += self._cache(tensor, engine, dst)
         else:
             steps += self._cache(tensor, src, dst)
@@ -89,34 +91,33 @@ class SharedMemoryInterconnect:
         return [MoveStep("transfer", "dma", tensor.size_bytes, latency, energy, marks) for _ in behind]
 
     def _cache(self, tensor: Tensor, src: str, dst: str) -> list[MoveStep]:
-        """Clean what the host wrote, or invalidate what it will read: t = call + lines * time per line."""
+        """Clean what the host wrote, or invalidate what it will read: a call and so much a line, time and energy."""
         if src == dst or HOST not in (src, dst):
             return []
         cache = self._spec.cache
         per_line = cache.clean_per_line if src == HOST else cache.invalidate_per_line
         lines = ceil_div(tensor.size_bytes, cache.line_bytes)
         latency = whole(cache.call.times(PS_PER_NS)) + whole(per_line.times(lines * PS_PER_NS))
-        energy = whole(cache.energy_per_line.times(lines))
-        marks = _marks(cache.call, per_line, cache.energy_per_line)
+        energy = whole(cache.call_energy.times(1)) + whole(cache.energy_per_line.times(lines))
+        marks = _marks(cache.call, per_line, cache.call_energy, cache.energy_per_line)
         return [MoveStep("cache", HOST, tensor.size_bytes, latency, energy, marks)]
 
-    def _layout_engine(self, tensor: Tensor, src: str, dst: str) -> str:
-        """The device at either end that runs transposes and is not the host, else the host."""
-        op, workload = _synthetic(tensor, OpKind.MOVE, _transpose(tensor), tensor.dtype)
+    def _layout_engine(self, work: tuple[Op, Workload], src: str, dst: str) -> str:
+        """The device at either end that runs this transpose and is not the host, else the host."""
+        op, workload = work
         for name in (dst, src):
             device = self._devices[name]
             if name != HOST and not _refused(device, op, workload):
                 return name
         return HOST
 
-    def _reorder(self, tensor: Tensor, src: str, dst: str, engine: str, have: Layout, want: Layout) -> MoveStep:
+    def _reorder(self, tensor: Tensor, work: tuple[Op, Workload], src: str, dst: str, engine: str) -> MoveStep:
         """A layout change, costed as the transpose operator of its engine.
 
         When neither end can do it, a stay on one device is interrupted: the host must be woken and the device
         started again, so the step carries one more switch.
         """
-        op, workload = _synthetic(tensor, OpKind.MOVE, _transpose(tensor), tensor.dtype)
-        cost = self._ask(engine, op, workload)
+        cost = self._ask(engine, *work)
         latency, energy, marks = cost.latency, cost.energy, set(cost.marks)
         if engine not in (src, dst) and src == dst:
             switch = self.switch(dst)
@@ -150,10 +151,13 @@ def _orders_differ(tensor: Tensor, have: Layout, want: Layout) -> bool:
     return tensor.shape[1] > 1 and positions > 1
 
 
-def _transpose(tensor: Tensor) -> MoveParams:
-    rank = len(tensor.shape)
-    perm = (0, *range(2, rank), 1) if rank > 2 else tuple(range(rank))
-    return MoveParams("move", "transpose", tensor.elements, perm)
+def _reordering(tensor: Tensor, have: Layout, want: Layout) -> tuple[Op, Workload]:
+    """A layout change as an operator: every axis keeps its name, the bytes go from one order of memory to the other."""
+    params = MoveParams("move", "transpose", tensor.elements, tuple(range(len(tensor.shape))))
+    op, _ = _synthetic(tensor, OpKind.MOVE, params, tensor.dtype)
+    before, after = replace(tensor, layout=have), replace(tensor, name=f"{tensor.name} reordered", layout=want)
+    op = replace(op, outputs=(after.name,), layout=have)
+    return op, Workload("", "as stored", (op,), (before, after), (before.name,), (after.name,))
 
 
 def _refused(device: DeviceModel, op: Op, workload: Workload) -> bool:

@@ -221,9 +221,11 @@ def _matmul(s: LayerShape) -> Workload:
 
 
 def _transpose(s: LayerShape) -> Workload:
-    """The axes h and w change places."""
-    params = MoveParams("move", "transpose", s.h * s.w * s.cin, (1, 0, 2))
-    return one_op(OpKind.MOVE, params, (s.h, s.w, s.cin), (s.w, s.h, s.cin), layout=ROW)
+    """The axes h and w change places; w and cin where h is 1."""
+    perm = (1, 0, 2) if s.h > 1 else (0, 2, 1)
+    shape = (s.h, s.w, s.cin)
+    params = MoveParams("move", "transpose", s.h * s.w * s.cin, perm)
+    return one_op(OpKind.MOVE, params, shape, tuple(shape[axis] for axis in perm), layout=ROW)
 
 
 KINDS: dict[str, Callable[[LayerShape], Workload]] = {

@@ -14,7 +14,7 @@ SIZES = (4, 7, 8, 14, 16, 28, 32, 56)
 CHANNELS = (8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 256)
 TOKENS = (1, 4, 16, 49, 64, 197, 256)
 HEADS = (1, 2, 3, 4, 8)
-COLUMNS = ("layer", "kind", "h", "w", "cin", "cout", "kh", "kw", "stride", "dil", "pad")
+COLUMNS = ("layer", "kind", "h", "w", "cin", "cout", "kh", "kw", "stride", "dil", "groups", "pad")
 Draw = Callable[[random.Random], LayerShape]
 
 
@@ -22,9 +22,15 @@ def _conv(r: random.Random) -> LayerShape:
     k, stride = r.choice((1, 1, 3, 3, 5)), r.choice((1, 1, 2))
     size = r.choice([s for s in SIZES if s >= k])
     dilation = r.choice((1, 1, 2)) if k == 3 and stride == 1 and size > 8 else 1
-    return LayerShape(
-        size, size, r.choice((3, *CHANNELS)), r.choice(CHANNELS), k, k, stride, dilation, r.random() < 0.8
-    )
+    cin, cout = r.choice((3, *CHANNELS)), r.choice(CHANNELS)
+    return LayerShape(size, size, cin, cout, k, k, stride, dilation, same=r.random() < 0.8)
+
+
+def _grouped(r: random.Random) -> LayerShape:
+    k, stride, groups = r.choice((1, 3, 3)), r.choice((1, 1, 2)), r.choice((2, 4, 8))
+    cin, cout = (r.choice([c for c in CHANNELS if c > groups]) for _ in range(2))
+    size = r.choice([s for s in SIZES if s >= k])
+    return LayerShape(size, size, cin, cout, k, k, stride, groups=groups, same=r.random() < 0.8)
 
 
 def _depthwise(r: random.Random) -> LayerShape:
@@ -67,6 +73,7 @@ def _pool(r: random.Random) -> LayerShape:
 DRAWS: dict[str, Draw] = {
     "conv": _conv,
     "dwconv": _depthwise,
+    "grouped_conv": _grouped,
     "fc": _fully_connected,
     "batch_matmul": _matmul,
     "softmax": _rows,

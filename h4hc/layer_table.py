@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import csv
 import io
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from h4hc.errors import Problem, UserError
+from h4hc.files import read_file
 from h4hc.layer_kinds import DEPTHWISE, KINDS, WINDOWED, LayerShape, unused
+from h4hc.vendor_names import Config
 from h4hc.workload import Workload
 
 NEEDED = ("layer", "kind", "h", "w", "cin", "cout")
@@ -33,7 +34,6 @@ MOST_SIZE = 65_536  # of one column
 MOST_ELEMENTS = 2**40  # of one tensor
 MOST_MACS = 2**60
 MOST_ROWS = 100_000
-MOST_BYTES = 64 * 2**20
 PADDINGS = ("SAME", "VALID", "")
 MEANS = ("hw", "c", "")
 
@@ -57,7 +57,12 @@ class LayerRow:
     @property
     def named(self) -> bool:
         """Whether the row names an NPU configuration."""
-        return bool(self.accel or self.sysconf or self.memmode)
+        return bool(self.config.text)
+
+    @property
+    def config(self) -> Config:
+        """The NPU configuration that the row names."""
+        return Config(self.accel, self.sysconf, self.memmode)
 
     def reference(self, lane: str) -> float | None:
         """Cycles that the table gives for `total`, `npu`, `sram`, `flash` ...; None where it gives none."""
@@ -79,7 +84,7 @@ class LayerTable:
 
 def read_layers(path: Path) -> LayerTable:
     """Read a CSV of layers. Raises UserError with every problem of the file, each with its line."""
-    return parse_layers(_bytes(path), path.name)
+    return parse_layers(read_file(path, "table"), path.name)
 
 
 def parse_layers(data: bytes, name: str) -> LayerTable:
@@ -104,18 +109,6 @@ def parse_layers(data: bytes, name: str) -> LayerTable:
     if problems:
         raise UserError.of(tuple(problems))
     return LayerTable(columns, tuple(rows))
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):  # to read a pipe would wait for a writer
-            raise UserError("the table is not a regular file", (str(path),))
-        if found.st_size > MOST_BYTES:
-            raise UserError("the table is too large", (str(path),), f"at most {MOST_BYTES} bytes")
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError("cannot read the table", (str(path),), str(error.strerror)) from error
 
 
 def _text(data: bytes, name: str) -> str:
@@ -156,34 +149,50 @@ def _row(line: int, columns: tuple[str, ...], cells: list[str], where: str) -> L
     if len(cells) != len(columns):
         return [Problem(f"{len(cells)} cells in a row of a table with {len(columns)} columns", (where,))]
     named = {c: cell.strip() for c, cell in zip(columns, cells, strict=True)}
+    problems = _cell_problems(named, where)
+    if problems:
+        return problems
+    shape = _shape(named)
+    problems = _shape_problems(named, shape, where)
+    if problems:
+        return problems
+    workload = KINDS[named["kind"]](shape)
+    if max(t.elements for t in workload.tensors) > MOST_ELEMENTS or workload.ops[0].macs > MOST_MACS:
+        return [Problem("the layer is too large", (where,), f"{MOST_ELEMENTS} elements, {MOST_MACS} MACs at most")]
+    config = {c: named.get(c, "") for c in ("accel", "sysconf", "memmode")}
+    return LayerRow(line, tuple(named.items()), workload, named["layer"], named["kind"], **config)
+
+
+def _cell_problems(named: dict[str, str], where: str) -> list[Problem]:
+    """Cells that are wrong by themselves, or that the kind of the row does not use."""
     problems = [p for c in SIZES for p in _size_problem(c, named.get(c, ""), where)]
-    given = [c for columns_ in REFERENCES.values() for c in columns_ if named.get(c)]
+    given = [c for columns in REFERENCES.values() for c in columns if named.get(c)]
     problems += [p for c in given for p in _reference_problem(c, named[c], where)]
-    kind = KINDS.get(named["kind"])
-    if kind is None:
-        problems.append(Problem(f"there is no layer kind {named['kind']!r}", (where,), f"known: {', '.join(KINDS)}"))
+    kind = named["kind"]
+    if kind not in KINDS:
+        problems.append(Problem(f"there is no layer kind {kind!r}", (where,), f"known: {', '.join(KINDS)}"))
     if not named["layer"]:
         problems.append(Problem("the layer has no name", (where,), hint="fill column 'layer'"))
     if named.get("pad", "") not in PADDINGS:
         problems.append(Problem(f"pad {named['pad']!r} is neither SAME nor VALID", (where,)))
     if named.get("axes", "") not in MEANS:
         problems.append(Problem(f"axes {named['axes']!r} is neither hw nor c", (where,)))
-    problems += [_unused_problem(named, c, where) for c in unused(named["kind"], named)] if kind else []
-    if problems or kind is None:
-        return problems
-    shape = _shape(named)
-    if not shape.same and named["kind"] in WINDOWED and (shape.reach[0] > shape.h or shape.reach[1] > shape.w):
+    if kind in KINDS:
+        problems += [_unused_problem(named, c, where) for c in unused(kind, named)]
+    return problems
+
+
+def _shape_problems(named: dict[str, str], shape: LayerShape, where: str) -> list[Problem]:
+    """Sizes that do not fit each other."""
+    kind = named["kind"]
+    if not shape.same and kind in WINDOWED and (shape.reach[0] > shape.h or shape.reach[1] > shape.w):
         seen = f"{shape.reach[0]}x{shape.reach[1]} on {shape.h}x{shape.w}"
         return [Problem("the window is larger than the image", (where,), seen, "pad SAME, or a larger image")]
     if shape.cin % shape.groups or shape.cout % shape.groups:
         return [Problem(f"{shape.groups} groups do not divide {shape.cin} and {shape.cout} channels", (where,))]
-    if named["kind"] in DEPTHWISE and named["cout"] and shape.cout % shape.cin:
+    if kind in DEPTHWISE and named["cout"] and shape.cout % shape.cin:
         return [Problem(f"{shape.cout} outputs of a depthwise layer are no multiple of {shape.cin} channels", (where,))]
-    config = {c: named.get(c, "") for c in ("accel", "sysconf", "memmode")}
-    workload = kind(shape)
-    if max(t.elements for t in workload.tensors) > MOST_ELEMENTS or workload.ops[0].macs > MOST_MACS:
-        return [Problem("the layer is too large", (where,), f"{MOST_ELEMENTS} elements, {MOST_MACS} MACs at most")]
-    return LayerRow(line, tuple(named.items()), workload, named["layer"], named["kind"], **config)
+    return []
 
 
 def _size_problem(column: str, text: str, where: str) -> list[Problem]:
@@ -212,5 +221,13 @@ def _reference_problem(column: str, text: str, where: str) -> list[Problem]:
 
 def _shape(cells: dict[str, str]) -> LayerShape:
     sizes = {c: int(cells.get(c) or 1) for c in SIZES}
-    by_name = "c" if cells["layer"].startswith("mean_c") else "hw"  # the vendor study's files say it there
-    return LayerShape(**sizes, same=cells.get("pad", "") != "VALID", mean_over=cells.get("axes") or by_name)
+    return LayerShape(**sizes, same=cells.get("pad", "") != "VALID", mean_over=_mean_over(cells))
+
+
+def _mean_over(cells: dict[str, str]) -> str:
+    """hw or c, as `axes` says; without it a mean is over hw, save one that is called mean_c...
+
+    The vendor study's tables have no column for it: a layer's name is the only place where they say it.
+    """
+    by_name = "c" if cells["layer"].startswith("mean_c") else "hw"
+    return cells.get("axes") or by_name

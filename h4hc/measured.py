@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from h4hc.errors import Problem, UserError
 from h4hc.layer_table import LayerRow, LayerTable, parse_layers
+from h4hc.units import PS_PER_S
 from h4hc.workload import (
     ConvParams,
     ElementwiseParams,
@@ -46,7 +47,7 @@ class Measured:
 
     def latency_ps(self, clock_hz: int) -> float:
         """Its time [ps] on a device of this clock."""
-        return self.time_ps if self.time_ps is not None else (self.cycles or 0.0) * 1e12 / clock_hz
+        return self.time_ps if self.time_ps is not None else (self.cycles or 0.0) * PS_PER_S / clock_hz
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -171,7 +172,7 @@ def contradictions(rows: Sequence[Measured], name: str, one_npu: bool = False) -
     first: dict[tuple[object, ...], Measured] = {}
     problems = []
     for one in rows:
-        config = () if one_npu else (one.row.accel, one.row.sysconf, one.row.memmode)
+        config = None if one_npu else one.row.config
         known = first.setdefault((one.key, config), one)
         if (known.cycles, known.time_ps, known.energy_pj) != (one.cycles, one.time_ps, one.energy_pj):
             where = tuple(f"{name}:{m.row.line}" for m in (known, one))

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from h4hc import registry
-from h4hc.calibration import KindFit, Pair, fit, fit_problems, parse_calibration, read_file
+from h4hc.calibration import KindFit, Pair, fit, fit_problems, parse_calibration
 from h4hc.cost import device_rejection
 from h4hc.costtypes import DeviceModel
 from h4hc.diagnostics import Diagnostic
 from h4hc.errors import H4hcError, Problem, UserError
+from h4hc.files import read_file
 from h4hc.layer_table import LayerRow
 from h4hc.sourced_devices import ScaledDevice, Scaling, TableDevice, VendorCosts, VendorDevice
 from h4hc.vendor_names import NPU_FAMILY, Config, configured, npu
@@ -157,7 +158,7 @@ def agreeing(rows: Sequence[LayerRow], device: DeviceModel, name: str) -> tuple[
     agrees: dict[Config, bool] = {}
     problems: list[Problem] = []
     for row in rows:
-        config = _config(row)
+        config = row.config
         if config in agrees:
             continue
         try:
@@ -167,7 +168,7 @@ def agreeing(rows: Sequence[LayerRow], device: DeviceModel, name: str) -> tuple[
             problems += [replace(p, where=(f"{name}:{row.line}", *p.where)) for p in error.problems]
     if problems:
         raise UserError.of(tuple(problems))
-    kept = tuple(row for row in rows if agrees[_config(row)])
+    kept = tuple(row for row in rows if agrees[row.config])
     if not kept:
         seen = "; ".join(sorted(config.text for config in agrees))
         raise UserError(f"no row of the table is for {device.name}", (name,), f"its rows are for {seen}")
@@ -182,10 +183,6 @@ def _agrees(config: Config, device: DeviceModel) -> bool:
         raise UserError(f"the row is for an NPU, {device.name} is none", (), f"it names {config.text}", hint)
     named, mine = dict(npu(configured(config, "npu", ())).summary()), dict(device.summary())
     return all(named[f] == mine[f] for column, found in FACTS.items() if getattr(config, column) for f in found)
-
-
-def _config(row: LayerRow) -> Config:
-    return Config(row.accel, row.sysconf, row.memmode)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
-from h4hc.costtypes import Interval
+from h4hc.costtypes import ZERO, Interval
 from h4hc.errors import Problem, TargetError
 from h4hc.units import PS_PER_S
 
@@ -122,9 +122,16 @@ def unit(expected: str, positive: bool = False, counted: bool = False) -> AfterV
 def whole(bounds: tuple[float, float, float]) -> Interval:
     """Bounds in ps or pJ as an Interval of integers, each rounded up (noise below 1e-6 is dropped)."""
     low, nominal, high = bounds
+    if not high:
+        return ZERO
     if low == nominal == high:  # most are
-        return Interval.exact(math.ceil(round(low, 6)))
-    return Interval(math.ceil(round(low, 6)), math.ceil(round(nominal, 6)), math.ceil(round(high, 6)))
+        return Interval.exact(_rounded_up(low))
+    return Interval(_rounded_up(low), _rounded_up(nominal), _rounded_up(high))
+
+
+def _rounded_up(value: float) -> int:
+    number = int(value)
+    return number if number == value else math.ceil(round(value, 6))  # rounding is dear, whole numbers are frequent
 
 
 def at_clock(cycles: tuple[float, float, float], clock_hz: int) -> Interval:

@@ -14,11 +14,11 @@ import h4hc
 from h4hc.assignment import Assignment, Case
 from h4hc.classify import classify
 from h4hc.cost import CostTable
-from h4hc.costtypes import ZERO, Interval
+from h4hc.costtypes import ZERO
 from h4hc.errors import InternalError
 from h4hc.planning.demands import allowed_modes
 from h4hc.reporting.alternatives import used_bytes
-from h4hc.reporting.ops import interval, move_marks, op_rows
+from h4hc.reporting.ops import cost_intervals, move_marks, op_rows
 from h4hc.reporting.trust import baseline_rows, robustness_rows, stability_section
 from h4hc.schedule import Partition, Schedule, Step
 from h4hc.workload import Tensor, Workload
@@ -51,7 +51,7 @@ def make_report(compilation: Compilation) -> dict[str, Any]:
         "precision": c.workload.precision,
         "options": _options(c),
         "solver": _solver(c.assignment),
-        "totals": _pair(c.schedule.latency, c.schedule.energy),
+        "totals": cost_intervals(c.schedule.latency, c.schedule.energy),
         "ledger": ledger(c.schedule),
         "steps": [_step(s) for s in c.schedule.steps],
         "partitions": [_partition(p, c.workload) for p in c.schedule.partitions],
@@ -81,10 +81,6 @@ def _field(value: Any) -> str:
 
 
 _compact = json.JSONEncoder(sort_keys=True, ensure_ascii=True, allow_nan=False).encode
-
-
-def _pair(latency: Interval, energy: Interval) -> dict[str, Any]:
-    return {"latency_ps": interval(latency), "energy_pj": interval(energy)}
 
 
 def _model(c: Compilation, workload: Workload) -> dict[str, Any]:
@@ -182,7 +178,7 @@ def ledger(schedule: Schedule) -> list[dict[str, Any]]:
                 "device": device,
                 "steps": len(steps),
                 "size_bytes": sum(s.size_bytes for s in steps),
-                **_pair(latency, energy),
+                **cost_intervals(latency, energy),
             }
         )
     return rows
@@ -198,7 +194,7 @@ def _step(s: Step) -> dict[str, Any]:
         "origin": list(s.origin),
         "start_ps": s.start_ps,
         "size_bytes": s.size_bytes,
-        **_pair(s.latency, s.energy),
+        **cost_intervals(s.latency, s.energy),
     }
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from h4hc.calibration import KindFit
-from h4hc.costtypes import ZERO, Cost, Interval, Mode, Rule, Term
+from h4hc.costtypes import CLOCK, ZERO, Cost, Interval, Mode, Rule, Term
 from h4hc.device_wrap import WrappedDevice
 from h4hc.diagnostics import Diagnostic
 from h4hc.errors import CostModelError
-from h4hc.units import PS_PER_S
+from h4hc.units import PS_PER_S, ceil_div
 from h4hc.workload import Op, OpKind, Workload
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ class ScaledDevice(WrappedDevice):
     scaling: Scaling
 
     def cost(self, op: Op, mode: Mode, workload: Workload) -> Cost:
-        """Every term scaled: its latency by the latency's fit, its energy by the energy's."""
+        """Every term scaled: its latency by the latency's fit, its energy by the energy's; without one, the clock's
+        energy goes with the latency."""
         return self.scaled(self.base.cost(op, mode, workload), op.kind)
 
     def scaled(self, cost: Cost, kind: OpKind) -> Cost:
@@ -87,6 +88,8 @@ class ScaledDevice(WrappedDevice):
             return cost
         by = self.scaling.scaled
         terms = tuple(replace(t, latency=by(t.latency, latency), energy=by(t.energy, energy)) for t in cost.terms)
+        if energy is None:
+            terms = _clocked(terms, cost.latency, by(cost.latency, latency))
         cycles = max(1, round(cost.cycles * (latency.ratio if latency else 1)))
         return _recomposed(cost, terms, cycles, f"{cost.model}, {CALIBRATED}", {*cost.marks, self.scaling.mark})
 
@@ -124,7 +127,7 @@ class TableDevice(ScaledDevice):
         """The table's, if the operator is in it."""
         scaled = super().cost(op, mode, workload)
         row = self.find(op, workload)
-        return scaled if row is None else _as_measured(scaled, row)
+        return scaled if row is None else _as_measured(scaled, row, op.kind not in self.scaling.energy)
 
     def find(self, op: Op, workload: Workload) -> Measured | None:
         """The row that measured this layer."""
@@ -163,14 +166,34 @@ def clock(cost: Cost) -> int:
     return cost.clock_hz
 
 
-def _as_measured(base: Cost, row: Measured) -> Cost:
-    """A measured time has no parts; the energy is measured too, or that of the scaled model `base`, part by part."""
+def _as_measured(base: Cost, row: Measured, clocked: bool) -> Cost:
+    """A measured time has no parts; the energy is measured too, or that of the scaled model `base`, part by part.
+
+    clocked: the energy was not scaled to measured ones, so that of the clock goes with the measured time.
+    """
     latency = Interval.exact(max(1, round(row.latency_ps(clock(base)))))
     energy = ZERO if row.energy_pj is None else Interval.exact(round(row.energy_pj))
     kept = () if row.energy_pj is not None else tuple(replace(t, latency=ZERO) for t in base.terms if t.energy != ZERO)
+    if clocked:
+        kept = _clocked(kept, base.latency, latency)
     terms = (Term("measured", "parallel", latency, energy, "mac_array"), *kept)
     marks = {"measured"} if row.energy_pj is not None else {"measured", *base.marks}
     return _recomposed(base, terms, max(1, round(latency.nominal * clock(base) / PS_PER_S)), TABLE, marks)
+
+
+def _clocked(terms: tuple[Term, ...], before: Interval, after: Interval) -> tuple[Term, ...]:
+    """`terms` of an operator that takes `after` instead of `before`: the energy of its clock goes with its time."""
+    return tuple(
+        replace(t, energy=_in_proportion(t.energy, before, after)) if t.resource == CLOCK else t for t in terms
+    )
+
+
+def _in_proportion(energy: Interval, before: Interval, after: Interval) -> Interval:
+    """energy * after / before, bound by bound, rounded up."""
+    low = ceil_div(energy.low * after.low, max(1, before.low))
+    nominal = ceil_div(energy.nominal * after.nominal, max(1, before.nominal))
+    high = ceil_div(energy.high * after.high, max(1, before.high))
+    return Interval(min(low, nominal), nominal, max(nominal, high))
 
 
 def _recomposed(base: Cost, terms: tuple[Term, ...], cycles: int, model: str, marks: set[str]) -> Cost:

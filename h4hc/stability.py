@@ -20,7 +20,8 @@ from h4hc.cost import CostTable
 from h4hc.costtypes import Mode
 from h4hc.partition import Partitioning, PartitionOptions
 from h4hc.planning.baselines import Baseline, Plan, improve
-from h4hc.planning.cost_error import Line, Quantity, line, scaled
+from h4hc.planning.carry import Carried
+from h4hc.planning.cost_error import ONE, Line, Quantity, scaled, split
 from h4hc.planning.demands import allowed_modes
 from h4hc.planning.dominance import tight_devices
 from h4hc.planning.plan_cost import PlanCosts
@@ -30,7 +31,6 @@ from h4hc.planning.stores import Stores
 from h4hc.workload import Workload
 
 LARGEST = Fraction(1000)  # factors are searched from 0 to here: no cost model worth the name is further off
-ONE = Fraction(1)
 QUANTITIES: dict[Objective, tuple[Quantity, ...]] = {
     Objective.LATENCY: ("latency",),
     Objective.ENERGY: ("energy",),
@@ -111,31 +111,37 @@ def stability(workload: Workload, table: CostTable, found: Partitioning, options
     deadline = time.monotonic() + options.time_limit_s
     task = Task(options.objective, allowed, tight, 0.0, options.time_limit_s, deadline)
     known = [(b.modes, b.units) for b in found.baselines if b.modes]
-    asked = [(d, q, limit) for d in devices for q in QUANTITIES[options.objective] for limit in (Fraction(0), LARGEST)]
-    ends = []
-    for number, (device, quantity, limit) in enumerate(asked):
-        left = max(0.0, deadline - time.monotonic()) / (len(asked) - number)
-        share = replace(task, deadline=time.monotonic() + left)
-        ends.append(_Probe(costs, share, plan, known, device, quantity, limit).end())
-    pairs = zip(asked[::2], ends[::2], ends[1::2], strict=True)
-    return Stability(tuple(Radius(device, quantity, low, high) for (device, quantity, _), low, high in pairs), even)
+    asked = [(d, q) for d in devices for q in QUANTITIES[options.objective]]
+    base = Search(costs, _share(task, 2 * len(asked) + 1), [plan])
+    if options.objective is Objective.EDP:
+        base.best()
+        known += [(point.modes, point.units) for point in base.points]
+    radii = []
+    for number, (device, quantity) in enumerate(asked):
+        carried = Carried(costs, device, quantity, base.points)
+        ends = []
+        for left, limit in ((2, Fraction(0)), (1, LARGEST)):
+            share = _share(task, 2 * (len(asked) - number - 1) + left)
+            ends.append(_Probe(costs, share, plan, known, carried, limit).end())
+        radii.append(Radius(device, quantity, *ends))
+    return Stability(tuple(radii), even)
+
+
+def _share(task: Task, parts: int) -> Task:
+    """The task with one of the parts of the time that is left."""
+    now = time.monotonic()
+    return replace(task, deadline=now + max(0.0, task.deadline - now) / parts)
 
 
 class _Probe:
-    """The search for one end. `known` grows by every plan that was found to be better somewhere."""
+    """The search for one end. `known` grows by every plan that was found to be better somewhere, `carried` by every
+    cut that was solved."""
 
     def __init__(
-        self,
-        costs: PlanCosts,
-        task: Task,
-        plan: Plan,
-        known: list[Plan],
-        device: str,
-        quantity: Quantity,
-        limit: Fraction,
+        self, costs: PlanCosts, task: Task, plan: Plan, known: list[Plan], carried: Carried, limit: Fraction
     ) -> None:
         self.costs, self.task, self.plan, self.known = costs, task, plan, known
-        self.device, self.quantity, self.limit = device, quantity, limit
+        self.carried, self.device, self.quantity, self.limit = carried, carried.device, carried.quantity, limit
         self.own = self._line(plan)
 
     def end(self) -> End:
@@ -164,7 +170,7 @@ class _Probe:
         return End(factor if nearest is None else nearest, proved, self._flips(rival))
 
     def _line(self, plan: Plan) -> Line:
-        return line(self.costs, plan[0], self.device, self.quantity, self.task.objective)
+        return self.carried.split(plan[0]).line(self.task.objective)
 
     def _crossing(self, other: Plan) -> Fraction | None:
         """The factor nearest to 1, between it and the limit, beyond which `other` is better; None if there is none."""
@@ -192,7 +198,10 @@ class _Probe:
         moved = improve(costs, self.task.allowed, self.task.tight, self.plan, weights)
         if value(costs.total(moved[0])) < value(pair):
             return moved, True
-        point, bound = Search(costs, self.task, [self.plan, *self.known]).best()
+        nearest = min(self.known, key=lambda plan: self._line(plan).at(factor), default=self.plan)
+        search = Search(costs, self.task, [self.plan, nearest])
+        point, bound = search.best(self.carried.cuts(factor))
+        self.carried.add(factor, search.points)
         if value(point.pair) < value(pair):
             return (point.modes, point.units), True
         return None, proved_value(value(pair), bound) == value(pair)
@@ -236,10 +245,10 @@ def _break_evens(
     for device in devices:
         for quantity in quantities:
             measure = Objective.EDP if objective is Objective.EDP else Objective(quantity)
-            own = line(costs, modes, device, quantity, measure)
+            own = split(costs, modes, device, quantity).line(measure)
             for baseline in simple:
                 if baseline.modes:
-                    theirs = line(costs, baseline.modes, device, quantity, measure)
+                    theirs = split(costs, baseline.modes, device, quantity).line(measure)
                     found.append(BreakEven(device, quantity, baseline.name, measure, *_wins(own, theirs)))
     return tuple(found)
 

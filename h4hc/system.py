@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from h4hc.costtypes import ZERO, Capacity, DeviceModel, Interval
+from h4hc.errors import UserError
 from h4hc.workload import Layout, Tensor
 
 HOST = "host"  # every system has a host: it holds the model's inputs and outputs and starts the others
@@ -42,6 +44,12 @@ class Switch:
     marks: tuple[str, ...]
 
 
+def no_device(system: str, device: str, known: Iterable[str]) -> UserError:
+    """The error for a device that a system has not."""
+    hint = "name one of these, or another target"
+    return UserError(f"{system} has no device {device!r}", (device,), f"devices: {', '.join(known)}", hint)
+
+
 class Interconnect(Protocol):
     """Costs between devices, from the system's file."""
 
@@ -63,11 +71,11 @@ class System:
     overrides: tuple[tuple[str, str], ...] = ()
 
     def device(self, name: str) -> DeviceModel:
-        """The device called `name`; KeyError if the system has none."""
+        """The device called `name`. Raises UserError if the system has none."""
         for device in self.devices:
             if device.name == name:
                 return device
-        raise KeyError(name)
+        raise no_device(self.name, name, self.device_names)
 
     @property
     def device_names(self) -> tuple[str, ...]:

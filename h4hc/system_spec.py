@@ -54,6 +54,7 @@ class Cache(Schema):
     clean_per_line: Annotated[Quantity, unit("ns/line")]
     invalidate_per_line: Annotated[Quantity, unit("ns/line")]
     call: Annotated[Quantity, unit("ns")]
+    call_energy: Annotated[Quantity, unit("pJ")]
     energy_per_line: Annotated[Quantity, unit("pJ/line")]
 
 

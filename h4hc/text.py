@@ -6,6 +6,8 @@ every unprintable character as `\\x1b` or `\\u202e`, and shortened in the middle
 
 from __future__ import annotations
 
+import csv
+import io
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -50,6 +52,15 @@ def spreadsheet_cell(text: str) -> str:
     except ValueError:
         return f"'{text}"
     return text
+
+
+def csv_text(head: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
+    """A table as CSV. None is an empty cell; text goes through `spreadsheet_cell`."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    for row in (head, *rows):
+        writer.writerow([spreadsheet_cell(cell) if isinstance(cell, str) else cell for cell in row])
+    return out.getvalue()
 
 
 def columns(text: str) -> int:

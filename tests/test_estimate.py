@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from h4hc.errors import InfeasibleError, UserError
 from h4hc.estimate import cost_layers, cycles, errors_by_kind, estimate_network, lane_cycles
 from h4hc.layer_table import read_layers
 from h4hc.target_file import load_system
-from h4hc.text import spreadsheet_cell
+from h4hc.text import csv_text, spreadsheet_cell
 from h4hc.vendor_names import Config, configured, known
 from h4hc.zoo.build import build_model
 
@@ -184,6 +185,12 @@ def test_the_target_is_read_even_where_every_row_names_another(cli: Run) -> None
     code, value = cli("targets", "cost", "BOGUS", "--layers", CSV)
     assert (code, value["error"]["code"]) == (6, "H4E600")
     assert "BOGUS" in value["error"]["problems"][0]["what"]
+
+
+def test_a_csv_holds_its_values_and_no_formula() -> None:
+    rows: list[list[object]] = [["a,b", None, -1.5, 2], ["=1+1", "-3", True, "two\nlines"]]
+    records = list(csv.reader(io.StringIO(csv_text(["@x", "y", "z", "w"], rows))))
+    assert records == [["'@x", "y", "z", "w"], ["a,b", "", "-1.5", "2"], ["'=1+1", "-3", "True", "two\\x0alines"]]
 
 
 def test_no_cell_that_is_written_is_a_formula(tmp_path: Path, cli: Run) -> None:

@@ -193,7 +193,7 @@ def test_huge_tables_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert MOST_ROWS >= 10_000
     monkeypatch.setattr("h4hc.layer_table.MOST_ROWS", 3)
     assert _faults(tmp_path, f"{HEAD}\n" + "a,fc,1,1,1,1\n" * 4) == [("5", "the table has too many rows")]
-    monkeypatch.setattr("h4hc.layer_table.MOST_BYTES", 10)
+    monkeypatch.setattr("h4hc.files.MOST_BYTES", 10)
     assert _faults(tmp_path, f"{HEAD}\na,fc,1,1,1,1\n")[0][1] == "the table is too large"
     monkeypatch.undo()
     most = f"a,conv,{MOST_SIZE},{MOST_SIZE},{MOST_SIZE},1"

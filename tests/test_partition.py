@@ -10,8 +10,9 @@ from h4hc.costtypes import ZERO, Capacity
 from h4hc.errors import InfeasibleError, LimitError
 from h4hc.partition import PartitionOptions, partition
 from h4hc.plan_check import check_plan
+from h4hc.planning.edp import Point, minimise_edp
 from h4hc.planning.program import Weights
-from h4hc.planning.search import VALUE, Point, Task, minimise_edp
+from h4hc.planning.search import VALUE, Task
 from h4hc.schedule import schedule
 from h4hc.system import Switch
 from h4hc.workload import Workload

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import csv
 import functools
-import math
 import statistics
 import time
 from collections.abc import Iterable
@@ -29,7 +28,9 @@ from h4hc.cost import cost_table
 from h4hc.costtypes import DeviceModel
 from h4hc.estimate import cost_layers
 from h4hc.layer_table import LayerRow, read_layers
+from h4hc.model_error import Errors
 from h4hc.target_file import load_system
+from h4hc.text import csv_text
 from h4hc.units import PS_PER_S
 from h4hc.workload import Workload
 from h4hc.zoo.build import build_model
@@ -80,32 +81,20 @@ def error_table(title: str, found: Iterable[Residual]) -> Table:
     table = Table("kind", "memory mode", "layers", "median", "p95", "worst", "worst layer", title=title, width=WIDTH)
     for (kind, mode), members in sorted(groups.items()):
         members.sort(key=lambda r: abs(r.error))
-        errors = [abs(r.error) for r in members]
-        p95 = errors[math.ceil(0.95 * len(errors)) - 1]  # nearest rank
-        cells = [f"{100 * e:.2f} %" for e in (statistics.median(errors), p95, errors[-1])]
-        table.add_row(kind, mode, str(len(errors)), *cells, members[-1].row.layer)
+        errors, worst = Errors.of(r.error for r in members), members[-1]
+        cells = [f"{100 * e:.2f} %" for e in (errors.median, errors.p95, abs(worst.error))]
+        table.add_row(kind, mode, str(len(members)), *cells, worst.row.layer)
     return table
 
 
 def write_residuals(path: Path, found: Iterable[Residual]) -> None:
     """The layers as CSV."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        columns = (
-            "table",
-            "layer",
-            "kind",
-            "accel",
-            "sysconf",
-            "memmode",
-            "vendor_cycles",
-            "model_cycles",
-            "error_ratio",
-        )
-        writer.writerow(columns)
-        for r in found:
-            names = (r.row.layer, r.row.kind, r.row.accel, r.row.sysconf, r.row.memmode)
-            writer.writerow([r.file, *names, round(r.vendor_cycles), round(r.model_cycles), f"{r.error:.6f}"])
+    head = ("table", "layer", "kind", "accel", "sysconf", "memmode", "vendor_cycles", "model_cycles", "error_ratio")
+    rows = []
+    for r in found:
+        names = (r.file, r.row.layer, r.row.kind, r.row.accel, r.row.sysconf, r.row.memmode)
+        rows.append([*names, round(r.vendor_cycles), round(r.model_cycles), f"{r.error:.6f}"])
+    path.write_text(csv_text(head, rows), encoding="utf-8", newline="")
 
 
 @functools.cache
@@ -164,12 +153,12 @@ def speed_table(workload: Workload) -> Table:
 
 def _speeds_s(workload: Workload) -> tuple[float, float, float]:
     """Nothing is known at the start: an operator for the first time, again; a table, nothing known again."""
-    from targets.ethos_u.blocks import choose_blocks
+    from targets.ethos_u.blocks import forget
 
-    choose_blocks.cache_clear()
+    forget()
     device = load_system("npu").device("npu")
     first, again = asked_s(device, workload), asked_s(device, workload)
-    choose_blocks.cache_clear()
+    forget()
     system = load_system("npu")
     begun = time.process_time()
     cost_table(workload, system)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +10,14 @@ import click
 from h4hc.commands.flags import global_flags, pass_console, write_new
 from h4hc.commands.model_options import ModelOptions, compile_options, model_options
 from h4hc.console import Console
-from h4hc.text import clip, plural, spreadsheet_cell, table
+from h4hc.text import clip, csv_text, plural, table
 from h4hc.units import format_energy, format_time
 
 if TYPE_CHECKING:
-    from h4hc.costtypes import Interval
     from h4hc.estimate import NetworkEstimate, OpEstimate
 
 SHOWN = 60
+UNITS = (("latency", "ps"), ("energy", "pj"))
 
 
 @click.command(
@@ -60,10 +58,12 @@ def command(console: Console, model: Path, device: str | None, output: Path | No
 
 def _totals(estimate: NetworkEstimate) -> dict[str, Any]:
     """Sums of the operators on the device, of those on the host, of what lies between, and of all."""
+    from h4hc.reporting.ops import cost_intervals
+
     clock_hz = estimate.clock_hz
     both = estimate.latency, estimate.energy
     parts = {"on_device": estimate.here, "on_host": estimate.host, "between": estimate.between, "network": both}
-    values: dict[str, Any] = {name: _pair(*pair) for name, pair in parts.items()}
+    values: dict[str, Any] = {name: cost_intervals(*pair) for name, pair in parts.items()}
     values["on_device"]["ops"] = sum(o.cost.mode.device == estimate.device for o in estimate.ops)
     values["on_host"]["ops"] = len(estimate.ops) - values["on_device"]["ops"]
     values["on_device"]["cycles"] = _cycles(estimate.here[0].nominal, clock_hz)
@@ -77,19 +77,14 @@ def _cycles(latency_ps: int, clock_hz: int) -> int | None:
     return round(cycles(latency_ps, clock_hz)) if clock_hz else None
 
 
-def _pair(latency: Interval, energy: Interval) -> dict[str, Any]:
-    return {
-        "latency_ps": {"low": latency.low, "nominal": latency.nominal, "high": latency.high},
-        "energy_pj": {"low": energy.low, "nominal": energy.nominal, "high": energy.high},
-    }
-
-
 def _json(estimate: NetworkEstimate) -> dict[str, Any]:
+    from h4hc.reporting.ops import cost_intervals
+
     return {
         "device": estimate.device,
         "clock_hz": estimate.clock_hz or None,
         "totals": _totals(estimate),
-        "ops": [_op(o) | _pair(o.latency, o.energy) for o in estimate.ops],
+        "ops": [_op(o) | cost_intervals(o.latency, o.energy) for o in estimate.ops],
     }
 
 
@@ -114,19 +109,13 @@ def _csv(estimates: tuple[NetworkEstimate, ...]) -> str:
     rows = [(e.device, _op(o), o) for e in estimates for o in e.ops]
     lanes = list(dict.fromkeys(lane for _, values, _ in rows for lane in values["busy_cycles"]))
     plain = [k for k in rows[0][1] if k != "busy_cycles"] if rows else []
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
     bounds = [f"{name}{bound}_{unit}" for name, unit in UNITS for bound in ("_low", "", "_high")]
-    writer.writerow(["device", *plain, *(f"{lane}_cycles" for lane in lanes), *bounds])
+    table_ = []
     for device, values, row in rows:
-        busy = [values["busy_cycles"].get(lane, "") for lane in lanes]
+        busy = [values["busy_cycles"].get(lane) for lane in lanes]
         numbers = [n for i in (row.latency, row.energy) for n in (i.low, i.nominal, i.high)]
-        cells = [device, *("" if values[k] is None else values[k] for k in plain), *busy, *numbers]
-        writer.writerow([spreadsheet_cell(c) if isinstance(c, str) else c for c in cells])
-    return out.getvalue()
-
-
-UNITS = (("latency", "ps"), ("energy", "pj"))
+        table_.append([device, *(values[k] for k in plain), *busy, *numbers])
+    return csv_text(["device", *plain, *(f"{lane}_cycles" for lane in lanes), *bounds], table_)
 
 
 def _text(name: str, estimates: tuple[NetworkEstimate, ...], width: int) -> str:

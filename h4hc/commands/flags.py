@@ -62,6 +62,11 @@ def repeat_problems(flag: str, texts: tuple[str, ...]) -> list[Problem]:
     ]
 
 
+def set_problems(sets: tuple[str, ...]) -> list[Problem]:
+    """What is wrong with the values of --set, before any target is read."""
+    return [*pair_problems("--set", sets, "KEY=VALUE"), *repeat_problems("--set", sets)]
+
+
 def range_problems(flag: str, value: float, low: float, high: float, unit: str) -> list[Problem]:
     """A number outside [low, high] or not a number."""
     if math.isfinite(value) and low <= value <= high:

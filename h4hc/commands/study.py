@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from h4hc.commands.flags import global_flags, pass_console, raise_all, range_problems
+from h4hc.commands.flags import global_flags, pass_console, raise_all
+from h4hc.commands.sweep_options import jobs_option, jobs_problems, plots_option, repeated_models, zoo_hint
 from h4hc.console import Console
 from h4hc.errors import Problem
 from h4hc.text import plural
@@ -15,7 +16,6 @@ from h4hc.text import plural
 if TYPE_CHECKING:
     from h4hc.study.design import Design
 
-MAX_JOBS = 1024
 DEFAULT_OUT = "study-paper"
 
 
@@ -35,47 +35,40 @@ def command() -> None:
     "-o", "--output", type=click.Path(path_type=Path), default=DEFAULT_OUT, show_default=True, help="Folder to write."
 )
 @click.option("--models", metavar="M1,M2,...", help="Models of `h4hc zoo list`, with -int8 for the quantised form.")
-@click.option("--jobs", type=int, metavar="N", help="Processes. Default: as many as there are cores.")
+@jobs_option
 @click.option("--quick", is_flag=True, help="The corners of the grid, for a small model unless --models names others.")
-@click.option("--plots/--no-plots", default=None, help="Draw the plots. Default: where matplotlib is installed.")
+@plots_option
 @global_flags
 @pass_console
 def paper(
     console: Console, output: Path, models: str | None, jobs: int | None, quick: bool, plots: bool | None
 ) -> None:
+    from h4hc.sweep.canvas import need_matplotlib
     from h4hc.sweep.output import output_problems
+    from h4hc.sweep.pool import sigterm_interrupts
 
     names = () if models is None else tuple(name.strip() for name in models.split(","))
-    problems = [*_model_problems(names), *output_problems(output)]
-    problems += [] if jobs is None else range_problems("--jobs", jobs, 1, MAX_JOBS, "")
-    raise_all(problems)
+    raise_all([*_model_problems(names), *output_problems(output), *jobs_problems(jobs)])
     if plots:
-        from h4hc.sweep.plots import need_matplotlib
-
         need_matplotlib()
-    tree = _run(console, _design(names, quick), output, jobs)
-    _finish(console, tree, output, plots)
+    with sigterm_interrupts():
+        tree = _run(console, _design(names, quick), output, jobs)
+        _finish(console, tree, output, plots)
 
 
 def _model_problems(names: tuple[str, ...]) -> list[Problem]:
-    import difflib
+    from h4hc.sweep.evaluate import zoo_names
 
-    from h4hc.zoo.models import MODELS
-
-    known = [name for model in MODELS for name in (model, f"{model}-int8")]
-    problems = [
-        Problem(f"{name} is given {names.count(name)} times", ("--models",), hint="give it once")
+    return repeated_models(names, "--models") + [
+        Problem(
+            f"there is no zoo model {name!r}",
+            ("--models",),
+            f"known: {', '.join(zoo_names())}",
+            zoo_hint(name, "see `h4hc zoo list`; for a file of yours, `h4hc sweep`"),
+        )
         for name in dict.fromkeys(names)
-        if names.count(name) > 1
+        if name not in zoo_names()
     ]
-    for name in dict.fromkeys(names):
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else "see `h4hc zoo list`; for a file of yours, `h4hc sweep`"
-            problems.append(
-                Problem(f"there is no zoo model {name!r}", ("--models",), f"known: {', '.join(known)}", hint)
-            )
-    return problems
 
 
 def _design(names: tuple[str, ...], quick: bool) -> Design:
@@ -88,53 +81,31 @@ def _design(names: tuple[str, ...], quick: bool) -> Design:
 
 def _run(console: Console, design: Design, output: Path, jobs: int | None) -> dict[str, Any]:
     from h4hc.study.run import run_study
-    from h4hc.sweep.output import CACHE, translate
-    from h4hc.sweep.progress import progress_bar
-    from h4hc.sweep.workers import cores
+    from h4hc.sweep.output import CACHE, resumable
+    from h4hc.sweep.pool import cores
+    from h4hc.sweep.progress import Tally, progress_bar
 
-    kept = {"points": 0, "bounds": 0}
+    points, bounds = Tally(), Tally()
 
-    def counting(what: str, show: Any) -> Any:
-        def count(before: int, computed: int, total: int) -> None:
-            kept[what] = before + computed
-            show(before, computed, total)
+    def kept() -> str:
+        return f"{plural(points.done, 'point')} and {plural(bounds.done, 'set')} of bounds are done and kept"
 
-        return count
-
-    try:
-        with progress_bar(console.level >= 0) as show:
-            return run_study(
-                design, output / CACHE, jobs or cores(), console.log, counting("points", show), counting("bounds", show)
-            )
-    except KeyboardInterrupt:
-        done = f"{plural(kept['points'], 'point')} and {plural(kept['bounds'], 'set')} of bounds"
-        console.say(f"{done} are done and kept; the same command goes on from there")
-        raise
-    except OSError as error:
-        raise translate(error, output) from error
+    with resumable(output, console.say, kept), progress_bar(console.level >= 0) as show:
+        counts = points.told_to(show), bounds.told_to(show)
+        return run_study(design, output / CACHE, jobs or cores(), console.log, *counts)
 
 
 def _finish(console: Console, tree: dict[str, Any], output: Path, plots: bool | None) -> None:
     from h4hc.study.markdown import markdown
+    from h4hc.study.plots import render
     from h4hc.study.summary import summary
     from h4hc.study.table import csv_bytes
+    from h4hc.sweep.canvas import pictures
     from h4hc.sweep.output import write_results
     from h4hc.sweep.table import json_bytes
 
-    pictures = _pictures(console, tree, plots)
+    drawn = pictures(lambda: render(tree), plots, console.say)
     files = {"study.csv": csv_bytes(tree), "study.json": json_bytes(tree), "study.md": markdown(tree).encode()}
-    write_results(output, files, pictures)
-    console.say(f"wrote {output}: {plural(len(tree['rows']), 'row')}, {plural(len(pictures), 'picture')}")
+    write_results(output, files, drawn)
+    console.say(f"wrote {output}: {plural(len(tree['rows']), 'row')}, {plural(len(drawn or ()), 'picture')}")
     console.result(tree, lambda: "\n".join(summary(tree, console.width)) + "\n")
-
-
-def _pictures(console: Console, tree: dict[str, Any], plots: bool | None) -> dict[str, bytes]:
-    from h4hc.study.plots import render
-    from h4hc.sweep.plots import can_plot
-
-    if plots is False:
-        return {}
-    if plots is None and not can_plot():
-        console.say("no plots: matplotlib is not installed; pip install 'h4hc[plot]', then run this again")
-        return {}
-    return render(tree)

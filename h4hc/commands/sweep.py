@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from h4hc.commands.flags import global_flags, pass_console, range_problems
+from h4hc.commands.flags import global_flags, pass_console
 from h4hc.commands.model_options import ModelOptions, PlanOptions, compile_options, plan_options, system_options
+from h4hc.commands.sweep_options import jobs_option, jobs_problems, plots_option, repeated_models, zoo_hint
 from h4hc.console import Console
 from h4hc.errors import H4hcError, Problem, UserError
 from h4hc.text import plural
@@ -17,10 +18,7 @@ from h4hc.text import plural
 if TYPE_CHECKING:
     from h4hc.sweep.grid import Axis
     from h4hc.sweep.row import Point, Row
-    from h4hc.sweep.table import Sweep
     from h4hc.sweep.tasks import Systems
-
-MAX_JOBS = 1024
 
 
 @click.command(
@@ -35,9 +33,9 @@ MAX_JOBS = 1024
 @plan_options
 @click.option("--robust", is_flag=True, help="Minimise the worst case over the intervals of all costs.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="OUT", help="Folder to write. Required.")
-@click.option("--jobs", type=int, metavar="N", help="Processes. Default: as many as there are cores.")
+@jobs_option
 @click.option("--ray", "on_ray", is_flag=True, help="Run on Ray: the cluster of $RAY_ADDRESS, else one started here.")
-@click.option("--plots/--no-plots", default=None, help="Draw the plots. Default: where matplotlib is installed.")
+@plots_option
 @global_flags
 @pass_console
 def command(
@@ -57,11 +55,10 @@ def command(
     **given: Any,
 ) -> None:
     from h4hc.sweep.grid import parse_axes
-    from h4hc.sweep.workers import sigterm_interrupts
+    from h4hc.sweep.pool import sigterm_interrupts
 
     axes, problems = parse_axes(overs, given["sets"])
-    problems += [*_model_problems(models), *_output_problems(output)]
-    problems += [] if jobs is None else range_problems("--jobs", jobs, 1, MAX_JOBS, "")
+    problems += [*_model_problems(models), *_output_problems(output), *jobs_problems(jobs)]
     plan = PlanOptions(objective, pins, forbids, gap, time_limit, robust)
     points, systems = _points(models, axes, ModelOptions(**given), plan, problems)
     _check_tools(on_ray, plots)
@@ -75,24 +72,19 @@ def command(
 
 
 def _model_problems(models: tuple[str, ...]) -> list[Problem]:
-    import difflib
-
     from h4hc.sweep.evaluate import zoo_name
-    from h4hc.zoo.models import MODELS
 
     if not models:
         return [Problem("no model is given", ("MODEL",), hint="name a file, or a model of `h4hc zoo list`")]
-    problems = [
-        Problem(f"{model} is given {models.count(model)} times", ("MODEL",), hint="give it once")
+    return repeated_models(models, "MODEL") + [
+        Problem(
+            "there is no such model file, nor zoo model",
+            (model,),
+            hint=zoo_hint(model, "check the path, or see `h4hc zoo list`"),
+        )
         for model in dict.fromkeys(models)
-        if models.count(model) > 1
+        if zoo_name(model) is None and not Path(model).exists()
     ]
-    for model in dict.fromkeys(models):
-        if zoo_name(model) is None and not Path(model).exists():
-            close = difflib.get_close_matches(model, [name for m in MODELS for name in (m, f"{m}-int8")], n=1)
-            hint = f"did you mean {close[0]!r}?" if close else "check the path, or see `h4hc zoo list`"
-            problems.append(Problem("there is no such model file, nor zoo model", (model,), hint=hint))
-    return problems
 
 
 def _output_problems(output: Path | None) -> list[Problem]:
@@ -146,7 +138,7 @@ def _named_over(error: H4hcError, axes: tuple[Axis, ...]) -> H4hcError:
 def _check_tools(on_ray: bool, plots: bool | None) -> None:
     """Fail now, not after hours, where something that was asked for is not installed."""
     if plots:
-        from h4hc.sweep.plots import need_matplotlib
+        from h4hc.sweep.canvas import need_matplotlib
 
         need_matplotlib()
     if on_ray:
@@ -162,30 +154,21 @@ def _rows(
     console: Console, points: tuple[Point, ...], systems: Systems, output: Path, jobs: int | None, on_ray: bool
 ) -> tuple[Row, ...]:
     from h4hc.sweep.cache import Cache
-    from h4hc.sweep.output import CACHE, translate
-    from h4hc.sweep.progress import progress_bar
+    from h4hc.sweep.output import CACHE, resumable
+    from h4hc.sweep.pool import cores
+    from h4hc.sweep.progress import Tally, progress_bar
     from h4hc.sweep.run import run_tasks
     from h4hc.sweep.tasks import make_tasks
-    from h4hc.sweep.workers import cores
 
-    done = known = 0
+    tally = Tally()
 
-    def count(before: int, computed: int, total: int) -> None:
-        nonlocal done, known
-        done, known = before + computed, before + total
-        show(before, computed, total)
+    def kept() -> str:
+        return f"{tally.done} of {tally.known} points are done and kept" if tally.known else "nothing is done yet"
 
-    try:
-        with Cache(output / CACHE) as cache:
-            tasks = make_tasks(points, systems, cache.prepare, console.log)
-            with progress_bar(console.level >= 0) as show:
-                return run_tasks(tasks, cache, jobs=jobs or cores(), ray=on_ray, on_row=count)
-    except KeyboardInterrupt:
-        kept = f"{done} of {known} points are done and kept" if known else "nothing is done yet"
-        console.say(f"{kept}; the same command goes on from there")
-        raise
-    except OSError as error:
-        raise translate(error, output) from error
+    with resumable(output, console.say, kept), Cache(output / CACHE) as cache:
+        tasks = make_tasks(points, systems, cache.prepare, console.log)
+        with progress_bar(console.level >= 0) as show:
+            return run_tasks(tasks, cache, jobs=jobs or cores(), ray=on_ray, on_row=tally.told_to(show))
 
 
 def _finish(
@@ -196,25 +179,15 @@ def _finish(
     output: Path,
     plots: bool | None,
 ) -> None:
+    from h4hc.sweep.canvas import pictures
     from h4hc.sweep.output import write_results
+    from h4hc.sweep.plots import render
     from h4hc.sweep.table import Sweep, csv_bytes, diagnostics, document, json_bytes, summary
 
     sweep = Sweep(models, axes, rows)
     tree = document(sweep)
-    pictures = _pictures(console, sweep, plots)
-    write_results(output, {"sweep.csv": csv_bytes(tree), "sweep.json": json_bytes(tree)}, pictures)
-    console.say(f"wrote {output}: {plural(len(rows), 'point')}, {plural(len(pictures or ()), 'picture')}")
+    drawn = pictures(lambda: render(sweep), plots, console.say)
+    write_results(output, {"sweep.csv": csv_bytes(tree), "sweep.json": json_bytes(tree)}, drawn)
+    console.say(f"wrote {output}: {plural(len(rows), 'point')}, {plural(len(drawn or ()), 'picture')}")
     console.diagnostics(diagnostics(sweep))
     console.result(tree, lambda: "\n".join(summary(tree, console.width)) + "\n")
-
-
-def _pictures(console: Console, sweep: Sweep, plots: bool | None) -> dict[str, bytes] | None:
-    """None where none are wanted, or none can be drawn: what is in plots/ stays as it is."""
-    from h4hc.sweep.plots import can_plot, render
-
-    if plots is False:
-        return None
-    if plots is None and not can_plot():
-        console.say("no plots: matplotlib is not installed; pip install 'h4hc[plot]', then run this again")
-        return None
-    return render(sweep)

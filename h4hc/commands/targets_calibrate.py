@@ -7,22 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from h4hc.commands.flags import (
-    file_problems,
-    global_flags,
-    pair_problems,
-    pass_console,
-    raise_all,
-    repeat_problems,
-    write_new,
-)
+from h4hc.commands.flags import file_problems, global_flags, pass_console, raise_all, set_problems, write_new
 from h4hc.console import Console
 from h4hc.errors import Problem
 from h4hc.text import clip, plural, table
 
 if TYPE_CHECKING:
     from h4hc.calibrate import Refusal
-    from h4hc.calibration import Calibration, Errors, KindFit
+    from h4hc.calibration import Calibration, KindFit
+    from h4hc.model_error import Errors
 
 MOST_SAMPLES = 1000
 VENDOR = "vela"
@@ -57,24 +50,16 @@ def calibrate_command(
     output: Path | None,
     force: bool,
 ) -> None:
-    raise_all(
-        [
-            *_problems(reference, layers, samples, seed),
-            *pair_problems("--set", sets, "KEY=VALUE"),
-            *repeat_problems("--set", sets),
-        ]
-    )
+    raise_all([*_problems(reference, layers, samples, seed), *set_problems(sets)])
     from h4hc.calibrate import Wish, calibrate
     from h4hc.layer_table import read_layers
     from h4hc.target_file import load_system
 
     system = load_system(target or device, sets)
-    if device not in system.device_names:
-        known = ", ".join(system.device_names)
-        raise_all([Problem(f"{system.name} has no device {device!r}", (device,), f"devices: {known}", "see --target")])
+    model = system.device(device)
     rows = read_layers(layers).rows if layers else None
     wish = Wish(reference, rows, samples, seed, layers.name if layers else "")
-    made, refused = calibrate(system, system.device(device), wish)
+    made, refused = calibrate(system, model, wish)
     if output is not None:
         write_new(output, made.to_json(), force)
         console.say(f"wrote {output}")

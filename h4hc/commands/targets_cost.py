@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from h4hc.commands.flags import (
-    file_problems,
-    global_flags,
-    pair_problems,
-    pass_console,
-    raise_all,
-    repeat_problems,
-    write_new,
-)
+from h4hc.commands.flags import file_problems, global_flags, pass_console, raise_all, set_problems, write_new
 from h4hc.console import Console
-from h4hc.text import clip, plural, spreadsheet_cell, table
+from h4hc.text import clip, csv_text, plural, table
 from h4hc.units import format_energy, format_time
 
 if TYPE_CHECKING:
@@ -53,13 +43,7 @@ def cost_command(
     device: str | None,
     sets: tuple[str, ...],
 ) -> None:
-    raise_all(
-        [
-            *file_problems("--layers", layers),
-            *pair_problems("--set", sets, "KEY=VALUE"),
-            *repeat_problems("--set", sets),
-        ]
-    )
+    raise_all([*file_problems("--layers", layers), *set_problems(sets)])
     from h4hc.estimate import cost_layers, errors_by_kind
     from h4hc.layer_table import read_layers
 
@@ -144,14 +128,11 @@ def _csv(columns: tuple[str, ...], costs: tuple[LayerCost, ...], lanes: tuple[st
     """The table as given with the predicted columns behind; those of an earlier run are replaced."""
     kept = [c for c in columns if not c.startswith(PREDICTED)]
     predicted = [_predicted(cost, lanes) for cost in costs]
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*map(spreadsheet_cell, kept), *(PREDICTED + name for name in predicted[0])])
+    rows = []
     for cost, values in zip(costs, predicted, strict=True):
         cells = dict(cost.row.cells)
-        row = [*(cells[c] for c in kept), *("" if v is None else v for v in values.values())]
-        writer.writerow([spreadsheet_cell(c) if isinstance(c, str) else c for c in row])
-    return out.getvalue()
+        rows.append([*(cells[c] for c in kept), *values.values()])
+    return csv_text([*kept, *(PREDICTED + name for name in predicted[0])], rows)
 
 
 def _text(costs: tuple[LayerCost, ...], lanes: tuple[str, ...], errors: tuple[KindError, ...], width: int) -> str:

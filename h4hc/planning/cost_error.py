@@ -16,6 +16,7 @@ from h4hc.costtypes import Mode
 from h4hc.planning.plan_cost import Pair, PlanCosts, PortCost
 
 Quantity = Literal["latency", "energy"]
+ONE = Fraction(1)
 PART: dict[Quantity, int] = {"latency": 0, "energy": 1}  # which component of a Pair
 
 
@@ -34,8 +35,26 @@ class Line(NamedTuple):
         return None if self.on == other.on else Fraction(other.rest - self.rest, self.on - other.on)
 
 
-def line(costs: PlanCosts, modes: Sequence[Mode], device: str, quantity: Quantity, objective: Objective) -> Line:
-    """The line of a plan. For an objective of one quantity alone, `quantity` must be that one."""
+class Split(NamedTuple):
+    """A plan's latency (or energy) as rest + f * on, and its energy (or latency), which the factor leaves alone."""
+
+    rest: int
+    on: int
+    other: int
+
+    def scaled(self, factor: Fraction, quantity: Quantity) -> Pair:
+        """Its sums on costs `scaled` by the factor."""
+        part = self.rest * factor.denominator + self.on * factor.numerator
+        return (part, self.other) if quantity == "latency" else (self.other, part)
+
+    def line(self, objective: Objective) -> Line:
+        """Its objective. For one of a single quantity, the split must be of that one."""
+        weight = self.other if objective is Objective.EDP else 1
+        return Line(self.rest * weight, self.on * weight)
+
+
+def split(costs: PlanCosts, modes: Sequence[Mode], device: str, quantity: Quantity) -> Split:
+    """The sums of a plan, with what the device's operators make of one quantity apart."""
     part, total = PART[quantity], costs.total(modes)
     on = 0
     for at, mode in enumerate(modes):
@@ -43,8 +62,7 @@ def line(costs: PlanCosts, modes: Sequence[Mode], device: str, quantity: Quantit
             on += costs.op[at][mode][part]
             if at and modes[at - 1].device == device:
                 on += costs.arrive(at, device, device)[part]
-    weight = total[1 - part] if objective is Objective.EDP else 1
-    return Line((total[part] - on) * weight, on * weight)
+    return Split(total[part] - on, on, total[1 - part])
 
 
 def scaled(costs: PlanCosts, device: str, quantity: Quantity, factor: Fraction) -> PlanCosts:

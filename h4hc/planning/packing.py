@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 Item = tuple[int, int]  # (units used, bytes in each of them)
-SEARCH_NODES = 20_000  # of the depth-first search, about 0.2 s
+SEARCH_NODES = 2_000  # of the depth-first search, about 20 ms; a program goes on from there
 
 
 def pack(

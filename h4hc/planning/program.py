@@ -16,12 +16,14 @@ cost share a w (group G), which makes the relaxation tighter than one variable a
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 from h4hc.costtypes import Capacity, Mode
-from h4hc.planning.ilp import Program, Solution
+from h4hc.planning.ilp import Effort, Program, Solution
 from h4hc.planning.plan_cost import NOTHING, Pair, PlanCosts, PortCost
 from h4hc.planning.stores import Units, pack_device
 from h4hc.system import HOST
@@ -36,6 +38,27 @@ class Weights(NamedTuple):
     def of(self, pair: Pair) -> int:
         """Value of a (latency, energy) pair."""
         return self.latency * pair[0] + self.energy * pair[1]
+
+
+class Sort(NamedTuple):
+    """What a weight store sees of an operator: it fills `share_bytes` in each of `units` units."""
+
+    units: int
+    share_bytes: int
+
+
+WEIGHINGS = 5  # steps of `weighing` that get a row: the last counts shares above a fifth of a unit
+
+
+def weighing(step: int, share: int, room: int) -> Fraction:
+    """A size for a share of a unit's room such that no unit holds more than 1 in all.
+
+    Step 0: its part of the room. Step k: f(x) = x where (k+1)x is whole, else floor((k+1)x) / k, the dual feasible
+    functions of Fekete and Schepers (2001); with k = 1 at most one share above half of a unit fits.
+    """
+    part = Fraction(share, room)
+    times = (step + 1) * part
+    return part if step == 0 or times.denominator == 1 else Fraction(math.floor(times), step)
 
 
 class PlanProgram:
@@ -55,7 +78,7 @@ class PlanProgram:
         self.fixed: list[Pair] = [costs.border]  # costs that no choice changes
         self.priced: dict[int, Pair] = {}  # variable -> its cost
         self.x: list[dict[Mode, int]] = []
-        self.y: dict[tuple[int, Mode, int], int] = {}
+        self.n: dict[tuple[str, Sort], list[int]] = {}
         self._operators()
         self._stays()
         for index, port in enumerate(costs.ports):
@@ -136,40 +159,77 @@ class PlanProgram:
             self.program.row(terms, 0.0 if always else -1.0, math.inf, f"move[{name},{consumer}]")
 
     def _capacity_rows(self, cap: Capacity) -> None:
-        """Aggregated: all shares together fit in all units together, and shares of modes that use every unit fit in
-        one. With `exact_units`, y[i, m, u] says that unit u holds a share, m units in all, each unit within bounds."""
+        """Rows that hold for every packing into the units of one device; with `exact_units`, a packing itself."""
         assert cap.unit_bytes is not None
-        if not self.exact_units:
-            every, whole = [], []
-            for at, row in enumerate(self.x):
-                for mode, variable in row.items():
-                    share = self.costs.unit_bytes[at][mode] if mode.device == cap.device else 0
-                    if share:
-                        every.append((variable, share * mode.units / cap.unit_bytes))
-                        if mode.units == cap.units:
-                            whole.append((variable, share / cap.unit_bytes))
-            self.program.row(every, -math.inf, float(cap.units), f"capacity[{cap.device}]")
-            if whole:
-                self.program.row(whole, -math.inf, 1.0, f"capacity[{cap.device},each]")
+        sorts = self._sorts(cap)
+        for sort in [sort for sort in sorts if sort.share_bytes > cap.unit_bytes]:
+            self.program.row([(v, 1.0) for v in sorts.pop(sort)], -math.inf, 0.0, f"too_large[{cap.device},{sort}]")
+        if not sorts:
             return
-        held: list[list[tuple[int, float]]] = [[] for _ in range(cap.units)]
+        grain = math.gcd(*(sort.share_bytes for sort in sorts))  # a unit holds whole grains: the rest is no room
+        room = cap.unit_bytes - cap.unit_bytes % grain
+        self._in_all_units(cap, sorts, room)
+        if self.exact_units:
+            self._in_single_units(cap, sorts, room)
+
+    def _sorts(self, cap: Capacity) -> dict[Sort, list[int]]:
+        """The choices that put bytes into a store: operators of equal sort are alike to it."""
+        sorts: dict[Sort, list[int]] = {}
         for at, row in enumerate(self.x):
             for mode, variable in row.items():
                 share = self.costs.unit_bytes[at][mode] if mode.device == cap.device else 0
-                if not share:
-                    continue
-                used = [self.program.binary(f"y[{at},{mode.name},{u}]") for u in range(cap.units)]
-                for unit, y in enumerate(used):
-                    self.y[at, mode, unit] = y
-                    held[unit].append((y, share / cap.unit_bytes))
-                self.program.row([*((y, 1.0) for y in used), (variable, -float(mode.units))], 0.0, 0.0, f"units[{at}]")
-        for unit, terms in enumerate(held):
-            self.program.row(terms, -math.inf, 1.0, f"capacity[{cap.device},{unit}]")
+                if share:
+                    sorts.setdefault(Sort(mode.units, share), []).append(variable)
+        return dict(sorted(sorts.items()))
 
-    def solve(self, weights: Weights, scale: float, *, gap: float, time_limit_s: float) -> Solution:
-        """Minimise the weighted cost divided by `scale`, fixed costs left out."""
+    def _in_all_units(self, cap: Capacity, sorts: Mapping[Sort, list[int]], room: int) -> None:
+        """All shares fit in all units together; so do the sizes that a `weighing` gives them."""
+        for step in range(WEIGHINGS):
+            terms = []
+            for sort, variables in sorts.items():
+                size = sort.units * weighing(step, sort.share_bytes, room)
+                terms += [(v, float(size)) for v in variables if size]
+            if sum(size for _, size in terms) > cap.units:  # else it cannot be broken
+                self.program.row(terms, -math.inf, float(cap.units), f"capacity[{cap.device},{step}]")
+
+    def _in_single_units(self, cap: Capacity, sorts: Mapping[Sort, list[int]], room: int) -> None:
+        """n[s, u] operators of sort s hold a share in unit u.
+
+        Units are alike, so their loads are made to fall. Operators of a sort are alike, so their number is enough:
+        `_deal` finds units for each.
+        """
+        held: list[list[tuple[int, float]]] = [[] for _ in range(cap.units)]
+        for sort, variables in sorts.items():
+            size = sort.share_bytes / room
+            if sort.units == cap.units:
+                for terms in held:
+                    terms += [(v, size) for v in variables]
+                continue
+            number = [self.program.count(f"n[{cap.device},{sort},{u}]", len(variables)) for u in range(cap.units)]
+            self.n[cap.device, sort] = number
+            chosen = [(v, -1.0) for v in variables]
+            for terms, n in zip(held, number, strict=True):
+                terms.append((n, size))
+                if sort.units > 1:
+                    self.program.row([(n, 1.0), *chosen], -math.inf, 0.0, f"apart[{cap.device},{sort}]")
+            shares = [*((n, 1.0) for n in number), *((v, -float(sort.units)) for v in variables)]
+            self.program.row(shares, 0.0, 0.0, f"shares[{cap.device},{sort}]")
+        for unit, terms in enumerate(held):
+            self.program.row(terms, -math.inf, 1.0, f"unit[{cap.device},{unit}]")
+        for unit, (fuller, emptier) in enumerate(itertools.pairwise(held)):
+            difference = dict(fuller)
+            for variable, size in emptier:
+                difference[variable] = difference.get(variable, 0.0) - size
+            self.program.row(
+                [(v, c) for v, c in difference.items() if c], 0.0, math.inf, f"falling[{cap.device},{unit}]"
+            )
+
+    def solve(
+        self, weights: Weights, scale: float, *, gap: float, effort: Effort, known: float = -math.inf
+    ) -> Solution:
+        """Minimise the weighted cost divided by `scale`, fixed costs left out. known: see `Program.solve`."""
         cost = {v: weights.of(pair) / scale for v, pair in self.priced.items() if weights.of(pair)}
-        return self.program.solve(cost, gap=gap, time_limit_s=time_limit_s)
+        return self.program.solve(cost, gap=gap, effort=effort, known=known)
 
     def chosen(self, solution: Solution) -> tuple[Mode, ...]:
         """Modes of a solution, by position."""
@@ -180,7 +240,7 @@ class PlanProgram:
         placed: Units = {}
         for device in sorted(self.costs.capacity):
             if self.exact_units and self.tight[device]:
-                placed.update(self._decided(solution, modes, device))
+                placed.update(self._deal(solution, modes, device))
                 continue
             packed = pack_device(self.costs, device, modes)
             if packed is None:
@@ -188,11 +248,22 @@ class PlanProgram:
             placed.update(packed)
         return placed
 
-    def _decided(self, solution: Solution, modes: Sequence[Mode], device: str) -> Units:
-        """Units that the program itself chose; an operator without weights holds nothing, so any units serve."""
-        held = {at: list(range(m.units)) for at, m in enumerate(modes) if m.device == device}
-        held.update({at: [] for at in held if self.costs.unit_bytes[at][modes[at]]})
-        for (at, mode, unit), variable in self.y.items():
-            if mode == modes[at] and mode.device == device and solution.values[variable] > 0.5:
-                held[at].append(unit)
-        return {at: tuple(units) for at, units in held.items()}
+    def _deal(self, solution: Solution, modes: Sequence[Mode], device: str) -> Units:
+        """Units for each operator, from how many shares of its sort each unit holds.
+
+        The shares of a sort lie in a row, unit by unit; of k operators each takes every k-th. No unit has more than k
+        of them, so an operator's units differ. One without weights may have any.
+        """
+        users: dict[Sort, list[int]] = {}
+        for at, mode in enumerate(modes):
+            if mode.device == device:
+                users.setdefault(Sort(mode.units, self.costs.unit_bytes[at][mode]), []).append(at)
+        placed: Units = {}
+        for sort, members in users.items():
+            number = self.n.get((device, sort))
+            if number is None:  # every unit, or no weights
+                placed.update(dict.fromkeys(members, tuple(range(sort.units))))
+                continue
+            row = [unit for unit, n in enumerate(number) for _ in range(round(solution.values[n]))]
+            placed.update({at: tuple(row[i :: len(members)]) for i, at in enumerate(members)})
+        return placed

@@ -87,13 +87,17 @@ def interval(value: Interval) -> dict[str, int]:
     return {"low": value.low, "nominal": value.nominal, "high": value.high}
 
 
-NOTHING_HIDDEN = {"latency_ps": interval(ZERO), "energy_pj": interval(ZERO)}
+def cost_intervals(latency: Interval, energy: Interval) -> dict[str, dict[str, int]]:
+    """A latency [ps] and an energy [pJ] under the names that they have everywhere."""
+    return {"latency_ps": interval(latency), "energy_pj": interval(energy)}
+
+
+NOTHING_HIDDEN = cost_intervals(ZERO, ZERO)
 
 
 def _cost(cost: Cost) -> dict[str, Any]:
     return {
-        "latency_ps": interval(cost.latency),
-        "energy_pj": interval(cost.energy),
+        **cost_intervals(cost.latency, cost.energy),
         "cycles": cost.cycles,
         "bound": str(cost.bound),
         "model": cost.model,
@@ -105,8 +109,7 @@ def _cost(cost: Cost) -> dict[str, Any]:
                 "name": t.name,
                 "role": t.role,
                 "resource": t.resource,
-                "latency_ps": interval(t.latency),
-                "energy_pj": interval(t.energy),
+                **cost_intervals(t.latency, t.energy),
             }
             for t in cost.terms
         ],
@@ -118,15 +121,14 @@ def _hidden(table: CostTable, op: str, device: str) -> dict[str, Any]:
     follow_up = table.follow_up.get((op, device))
     if follow_up is None:
         return NOTHING_HIDDEN
-    return {"latency_ps": interval(follow_up.latency), "energy_pj": interval(follow_up.energy)}
+    return cost_intervals(follow_up.latency, follow_up.energy)
 
 
 def _alternative(a: Alternative) -> dict[str, Any]:
     return {
         "device": a.cost.mode.device,
         "mode": a.cost.mode.name,
-        "latency_ps": interval(a.cost.latency),
-        "energy_pj": interval(a.cost.energy),
+        **cost_intervals(a.cost.latency, a.cost.energy),
         "bound": str(a.cost.bound),
         "delta_latency_ps": a.delta_latency_ps,
         "delta_energy_pj": a.delta_energy_pj,

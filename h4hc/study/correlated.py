@@ -12,11 +12,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
 
 from h4hc.assignment import Objective
 from h4hc.cost import cost_table
-from h4hc.costtypes import DeviceModel, Mode, Rule, Violation
+from h4hc.costtypes import Mode, Rule, Violation
+from h4hc.device_wrap import WrappedDevice
 from h4hc.partition import PartitionOptions, partition
 from h4hc.planning.plan_cost import Pair, PlanCosts
 from h4hc.study.design import Residency, cim_sets
@@ -239,25 +239,23 @@ def corner(n0: int, d0: int, effects: Effects, sign: int) -> Numbers:
 # --- only what the plans use is costed ---------------------------------------------------------------------
 
 
-class _Narrow:
+@dataclass(frozen=True)
+class _Narrow(WrappedDevice):
     """A device that offers only what some plans use of it: what the plans do not use need not be costed."""
 
-    def __init__(self, device: DeviceModel, ops: frozenset[str], modes: Modes) -> None:
-        self._device, self._modes = device, modes
-
-        def check(op: Op, workload: Workload) -> Violation | None:
-            return None if op.id in ops else Violation("not there in the plans", "only what the plans use")
-
-        self._rules = (Rule("study.unused", "the plans place the operator here", check),)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._device, name)
+    ops: frozenset[str]
+    used: Modes
 
     def modes(self) -> Modes:
-        return self._modes
+        """Those of the plans."""
+        return self.used
 
     def rules(self) -> tuple[Rule, ...]:
-        return self._rules
+        """One: the operator is here in some plan."""
+        return (Rule("study.unused", "the plans place the operator here", self._unused),)
+
+    def _unused(self, op: Op, workload: Workload) -> Violation | None:
+        return None if op.id in self.ops else Violation("not there in the plans", "only what the plans use")
 
 
 def _narrowed(system: System, workload: Workload, plans: Sequence[Modes]) -> System:
@@ -267,5 +265,5 @@ def _narrowed(system: System, workload: Workload, plans: Sequence[Modes]) -> Sys
             (op.id, m) for modes in plans for op, m in zip(workload.ops, modes, strict=True) if m.device == device.name
         }
         modes = tuple(mode for mode in device.modes() if mode in {m for _, m in used}) or device.modes()[:1]
-        devices.append(cast(DeviceModel, _Narrow(device, frozenset(op for op, _ in used), modes)))
+        devices.append(_Narrow(device, frozenset(op for op, _ in used), modes))
     return replace(system, devices=tuple(devices))

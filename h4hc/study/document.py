@@ -11,13 +11,12 @@ from typing import Any
 
 import h4hc
 from h4hc.live_memory import peak_live_bytes
-from h4hc.reporting.ops import interval
 from h4hc.study.break_even import BreakEven, break_even
 from h4hc.study.correlated import Bounds
 from h4hc.study.design import FULL, Design, Residency
 from h4hc.study.paper import paper
 from h4hc.study.savings import AGAINST, MEASURES, Result, Saving
-from h4hc.sweep.row import PlanFigures
+from h4hc.sweep.table import area_json, plan_json
 from h4hc.system import System
 from h4hc.workload import Workload
 
@@ -95,8 +94,7 @@ def _model(name: str, workload: Workload, systems: Mapping[str, System]) -> dict
 
 
 def _row(result: Result) -> dict[str, Any]:
-    row, low_nominal_high = result.row, [round(value, 6) for value in result.row.area_mm2]
-    trial, setting = result.trial, result.trial.setting
+    row, trial, setting = result.row, result.trial, result.trial.setting
     return {
         "model": setting.model,
         "residency": setting.residency.name,
@@ -108,27 +106,16 @@ def _row(result: Result) -> dict[str, Any]:
         "reason": row.reason,
         "model_sha256": row.model_sha256,
         "system_sha256": row.system_sha256,
-        "area_mm2": dict(zip(("low", "nominal", "high"), low_nominal_high, strict=True)),
-        "plan": None if row.plan is None else _plan(row.plan),
-        "npu_only": _plan(result.baselines.npu_only),
-        "npu_host": _plan(result.baselines.npu_host),
+        "area_mm2": area_json(row),
+        "plan": None if row.plan is None else plan_json(row.plan),
+        "npu_only": plan_json(result.baselines.npu_only),
+        "npu_host": plan_json(result.baselines.npu_host),
         "border": dict(zip(("latency_ps", "energy_pj"), result.baselines.border, strict=True)),
         "saved": {
             measure: {against: _saving(result.savings[measure, against]) for against in AGAINST}
             for measure in MEASURES
             if result.savings
         },
-    }
-
-
-def _plan(plan: PlanFigures) -> dict[str, Any]:
-    return {
-        "latency_ps": interval(plan.latency_ps),
-        "energy_pj": interval(plan.energy_pj),
-        "overhead_ps": interval(plan.overhead_ps),
-        "overhead_pj": interval(plan.overhead_pj),
-        "switches": plan.switches,
-        "ops": [{"device": device, "count": count} for device, count in plan.placements],
     }
 
 

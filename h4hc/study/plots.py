@@ -5,14 +5,13 @@ Needs matplotlib (extra `plot`).
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from h4hc.study.markdown import TITLES
 from h4hc.study.select import Row, Tree, grid, of, saved
+from h4hc.sweep.canvas import canvas, files, style
 from h4hc.sweep.evaluate import INT8_SUFFIX
-from h4hc.sweep.plots import METADATA, PANEL_IN, STYLE, need_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,34 +27,20 @@ def render(tree: Tree) -> dict[str, bytes]:
     Rows of panels: latency saved by the plans that minimise latency, energy saved by those that minimise energy;
     columns: where the NPU's weights lie; abscissa: macros; dashed: the paper's figure. Raises MissingToolError.
     """
-    need_matplotlib()
-    import matplotlib.style
-
     pictures: dict[str, bytes] = {}
     rows, cus = grid(tree), tree["design"]["cus"]
-    with matplotlib.style.context(["default", STYLE]):
+    with style():
         for model in tree["design"]["models"]:
             of_cus = [(f"{n} CU{'s' if n > 1 else ''}", of(rows, model=model, cus=n)) for n in cus]
-            _keep(pictures, model, _figure(tree, model, of_cus))
+            pictures |= files(model, _figure(tree, model, of_cus))
         of_model = [(model, of(rows, model=model, cus=cus[-1])) for model in tree["design"]["models"]]
-        _keep(pictures, "overview", _figure(tree, f"{cus[-1]} CUs a macro", of_model))
+        pictures |= files("overview", _figure(tree, f"{cus[-1]} CUs a macro", of_model))
     return pictures
 
 
-def _keep(pictures: dict[str, bytes], name: str, figure: Figure) -> None:
-    for kind, metadata in METADATA.items():
-        out = io.BytesIO()
-        figure.savefig(out, format=kind, metadata=metadata)
-        pictures[f"{name}.{kind}"] = out.getvalue()
-
-
 def _figure(tree: Tree, title: str, lines: Sequence[Line]) -> Figure:
-    from matplotlib.figure import Figure
-
     residencies = [residency["name"] for residency in tree["design"]["residencies"]]
-    size = PANEL_IN[0] * len(residencies), PANEL_IN[1] * len(MEASURES) + 0.3
-    figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(len(MEASURES), len(residencies), squeeze=False)
+    figure, panels = canvas(len(MEASURES), len(residencies))
     for row, claim in zip(panels, tree["paper"]["claims"], strict=True):
         for panel, residency in zip(row, residencies, strict=True):
             _panel(panel, tree, claim["measure"], residency, lines)

@@ -1,40 +1,35 @@
-"""run: (Design) -> the document. Points go through the sweep's cache; correlated bounds have their own files there."""
+"""run: (Design) -> the document. Points and correlated bounds go through the sweep's cache and processes."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
-import multiprocessing
-import signal
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from h4hc.assignment import Objective
 from h4hc.cost import cost_table
-from h4hc.errors import LimitError
 from h4hc.planning.plan_cost import Pair
 from h4hc.study.border import border_cost
 from h4hc.study.correlated import Corners, correlate
 from h4hc.study.design import FULL, Design, Residency, Setting, Trial, cim_sets, trials
 from h4hc.study.document import document
 from h4hc.study.savings import results
-from h4hc.sweep.cache import Cache, write_file
-from h4hc.sweep.evaluate import Prepared, prepare
+from h4hc.sweep.cache import Cache
+from h4hc.sweep.evaluate import Prepared
+from h4hc.sweep.pool import in_processes
+from h4hc.sweep.progress import OnRow, silent
 from h4hc.sweep.row import Point, Row
-from h4hc.sweep.run import OnRow, run_tasks
+from h4hc.sweep.run import run_tasks
 from h4hc.sweep.tasks import Task, load_systems, make_tasks
 from h4hc.system import System
 
 ByObjective = dict[Objective, Corners]
-
-
-def silent(*counts: int) -> None:
-    """Shows nothing."""
+Models = Mapping[str, Prepared]
+BOUNDS = "bounds"  # kind of an entry of the cache
 
 
 def run_study(
@@ -49,16 +44,26 @@ def run_study(
 
     Raises whatever reading a model or a target raises; InfeasibleError where a baseline has no plan.
     """
-    found = trials(design, lambda model: _prepared(model, design).workload)
-    points = [trial.point for trial in found]
-    tasks = make_tasks(points, load_systems(points), log=log)
     with Cache(folder) as cache:
+        models = _models(design, cache, log)
+        found = trials(design, lambda model: models[model].workload)
+        points = [trial.point for trial in found]
+        tasks = make_tasks(points, load_systems(points), lambda point: models[point.model])
         rows = run_tasks(tasks, cache, jobs=jobs, on_row=on_point)
-        borders = _borders(design)
+        borders = _borders(design, models)
         results(found, rows, {}, borders)  # a baseline without a plan ends the study here
-        corners = _corners(design, found, tasks, rows, folder, jobs, on_bounds)
-    workloads = {model: _prepared(model, design).workload for model in design.models}
+        corners = _corners(_searches(design, found, tasks, rows, models), cache, jobs, on_bounds)
+    workloads = {name: model.workload for name, model in models.items()}
     return document(design, results(found, rows, corners, borders), workloads, systems(design))
+
+
+def _models(design: Design, cache: Cache, log: Callable[[str], None]) -> dict[str, Prepared]:
+    """The models of the study, each prepared once. No target plays a part in that, but a point must name one."""
+    found = {}
+    for model in design.models:
+        log(f"reading {model}")
+        found[model] = cache.prepare(Point(model=model, target=design.residencies[0].baseline))
+    return found
 
 
 def systems(design: Design) -> dict[str, System]:
@@ -68,7 +73,7 @@ def systems(design: Design) -> dict[str, System]:
     return {r.name: load_system(r.target, cim_sets(r, *design.headline)) for r in design.residencies}
 
 
-def _borders(design: Design) -> dict[tuple[str, str], Pair]:
+def _borders(design: Design, models: Models) -> dict[tuple[str, str], Pair]:
     """What each model spends at its border, on the baseline of each residency."""
     from h4hc.target_file import load_system
 
@@ -76,13 +81,9 @@ def _borders(design: Design) -> dict[tuple[str, str], Pair]:
     for residency in design.residencies:
         system = load_system(residency.baseline, residency.sets)
         for model in design.models:
-            workload = _prepared(model, design).workload
+            workload = models[model].workload
             found[model, residency.name] = border_cost(workload, cost_table(workload, system))
     return found
-
-
-def _prepared(model: str, design: Design) -> Prepared:
-    return prepare(Point(model=model, target=design.residencies[0].baseline))
 
 
 # --- correlated bounds -------------------------------------------------------------------------------------
@@ -90,87 +91,66 @@ def _prepared(model: str, design: Design) -> Prepared:
 
 @dataclass(frozen=True)
 class _Search:
-    """The bounds of one model on one residency, for all objectives, and the file that keeps them."""
+    """The bounds of one model on one residency, for some objectives. key: address of the answer."""
 
     model: str
     residency: Residency
     headline: tuple[int, int]
     objectives: tuple[Objective, ...]
     prepared: Prepared
-    file: Path
+    key: str
 
     def run(self) -> ByObjective:
         return correlate(self.residency, self.headline, self.objectives, self.prepared)
 
-    def known(self) -> ByObjective | None:
-        """What the file holds; None if it cannot be read."""
-        try:
-            return dict(_adapter().validate_json(self.file.read_bytes()))
-        except (OSError, ValueError):
-            return None
 
-
-def _corners(
-    design: Design,
-    found: Sequence[Trial],
-    tasks: Sequence[Task],
-    rows: Sequence[Row],
-    folder: Path,
-    jobs: int,
-    on_bounds: OnRow,
-) -> dict[Setting, Corners]:
-    """Bounds of the settings whose headline system is in the grid and has a plan."""
-    groups: dict[tuple[str, Residency], list[tuple[Objective, str]]] = {}
+def _searches(
+    design: Design, found: Sequence[Trial], tasks: Sequence[Task], rows: Sequence[Row], models: Models
+) -> list[_Search]:
+    """One for each model and residency whose headline system is in the grid and has a plan."""
+    asked: dict[tuple[str, Residency], dict[Objective, str]] = {}
     bases = {trial.setting: task.key for trial, task in zip(found, tasks, strict=True) if trial.is_baseline}
     for trial, task, row in zip(found, tasks, rows, strict=True):
         if (trial.macros, trial.cus, trial.ablation) == (*design.headline, FULL) and row.feasible:
             setting = trial.setting
-            key = f"{task.key} {bases[setting]}"
-            groups.setdefault((setting.model, setting.residency), []).append((setting.objective, key))
-    todo, done = [], {}
-    for (model, residency), asked in groups.items():
-        address = hashlib.sha256(json.dumps([key for _, key in asked]).encode()).hexdigest()
-        objectives = tuple(objective for objective, _ in asked)
-        file = folder / f"bounds-{address}.json"
-        search = _Search(model, residency, design.headline, objectives, _prepared(model, design), file)
-        known = search.known()
-        if known is None:
-            todo.append(search)
-        else:
-            done[search.model, search.residency] = known
-    before = len(done)
+            keys = asked.setdefault((setting.model, setting.residency), {})
+            keys[setting.objective] = f"{task.key} {bases[setting]}"
+    return [
+        _Search(model, residency, design.headline, tuple(keys), models[model], _address(keys.values()))
+        for (model, residency), keys in asked.items()
+    ]
+
+
+def _address(keys: Iterable[str]) -> str:
+    return hashlib.sha256(json.dumps(list(keys)).encode()).hexdigest()
+
+
+def _corners(searches: Sequence[_Search], cache: Cache, jobs: int, on_bounds: OnRow) -> dict[Setting, Corners]:
+    """What the cache knows, and what it does not in `jobs` processes."""
+    known = {search.key: answer for search in searches if (answer := _known(search, cache)) is not None}
+    before, todo = len(known), [search for search in searches if search.key not in known]
     on_bounds(before, 0, len(todo))
-    with contextlib.closing(_run(todo, jobs)) as answers:
-        for search, answer in answers:
-            write_file(search.file, _adapter().dump_json(answer, indent=1))
-            done[search.model, search.residency] = answer
-            on_bounds(before, len(done) - before, len(todo))
-    return {Setting(m, r, o): corners for (m, r), answer in done.items() for o, corners in answer.items()}
+    with contextlib.closing(_answers(todo, min(jobs, len(todo)))) as answers:
+        for index, answer in answers:
+            known[todo[index].key] = answer
+            cache.write(todo[index].key, BOUNDS, _adapter().dump_json(answer, indent=1))
+            on_bounds(before, len(known) - before, len(todo))
+    return {
+        Setting(search.model, search.residency, objective): corners
+        for search in searches
+        for objective, corners in known[search.key].items()
+    }
 
 
-def _run(todo: Sequence[_Search], jobs: int) -> Generator[tuple[_Search, ByObjective], None, None]:
-    if min(jobs, len(todo)) <= 1:
-        for search in todo:
-            yield search, search.run()
-        return
-    before = set(multiprocessing.active_children())
-    context = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks of onnxruntime and HiGHS
-    # an interrupt is for this process, which ends the others
-    pool = ProcessPoolExecutor(
-        min(jobs, len(todo)), mp_context=context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
-    )
+def _answers(todo: Sequence[_Search], jobs: int) -> Generator[tuple[int, ByObjective], None, None]:
+    return in_processes(_Search.run, todo, jobs) if jobs > 1 else ((i, search.run()) for i, search in enumerate(todo))
+
+
+def _known(search: _Search, cache: Cache) -> ByObjective | None:
     try:
-        waiting = {pool.submit(search.run): search for search in todo}
-        for future in as_completed(waiting):
-            yield waiting[future], future.result()
-    except BrokenProcessPool as error:
-        hint = "use fewer with --jobs; running the same command again goes on where it stopped"
-        raise LimitError("a process of the study died", why="most often the memory is full", hint=hint) from error
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in set(multiprocessing.active_children()) - before:
-            child.terminate()
-            child.join()
+        return dict(_adapter().validate_json(cache.read(search.key, BOUNDS)))
+    except (OSError, ValueError):
+        return None
 
 
 def _adapter() -> Any:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from typing import Any
+
+from h4hc.text import csv_text
 
 KEYS = ("model", "residency", "objective", "ablation", "macros", "cus")
 COSTS = (("latency_ps", "latency", "ps"), ("energy_pj", "energy", "pj"), ("overhead_ps", "overhead", "ps"))
@@ -14,11 +14,7 @@ def csv_bytes(tree: dict[str, Any]) -> bytes:
     """One record a row of the document; empty cells where there is no plan or no bound was sought."""
     records = [_record(row) for row in tree["rows"]]
     head = list(dict.fromkeys(key for record in records for key in record))
-    out = io.StringIO()
-    writer = csv.DictWriter(out, head, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return out.getvalue().encode()
+    return csv_text(head, ([record.get(key) for key in head] for record in records)).encode()
 
 
 def _record(row: dict[str, Any]) -> dict[str, Any]:
@@ -48,6 +44,6 @@ def _costs(name: str, plan: dict[str, Any]) -> dict[str, Any]:
 def _saving(name: str, saving: dict[str, Any]) -> dict[str, Any]:
     record = {f"{name}_pct": saving["nominal_pct"], f"{name}_inside_pct": saving["inside_pct"]}
     for kind in ("blind", "correlated"):
-        bounds = saving[kind] or {"low_pct": "", "high_pct": ""}
+        bounds = saving[kind] or {"low_pct": None, "high_pct": None}
         record |= {f"{name}_{kind}_low_pct": bounds["low_pct"], f"{name}_{kind}_high_pct": bounds["high_pct"]}
     return record

@@ -1,4 +1,4 @@
-"""The answers that are known already: one sealed file a point, named by its address, written whole or not at all."""
+"""What is known already: a sealed file for each answer, named by its address, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Cache:
     def get(self, task: Task) -> Row | None:
         """The answer to a task, under the names that the task uses for its model and target."""
         try:
-            row = Row.from_json(_unseal(task.key, self._path(task).read_bytes()))
+            row = Row.from_json(self.read(task.key, "row"))
         except (OSError, ValueError):
             return None
         if (row.model_sha256, row.system_sha256) != (task.prepared.model_sha256, task.system_sha256):
@@ -74,26 +74,32 @@ class Cache:
     def put(self, task: Task, row: Row) -> None:
         """Keep an answer. One for which the time ran out is not kept: the next run tries again."""
         if row.code != LimitError.code:
-            write_file(self._path(task), _seal(task.key, row.to_json()))
+            self.write(task.key, "row", row.to_json())
 
     def prepare(self, point: Point) -> Prepared:
         """As `prepare`, with zoo models kept: they are made by the code, so its hash is theirs. Files are read anew."""
         if zoo_name(point.model) is None:
             return prepare(point)
         front = repr((point.model, point.precision, point.input_shapes, point.fix_dims, point.passes, point.limits))
-        name = hashlib.sha256(f"{program_sha256()} {front}".encode()).hexdigest()
-        path = self._folder / f"{name}.model"
+        key = hashlib.sha256(f"{program_sha256()} {front}".encode()).hexdigest()
         try:
-            digest, _, workload = _unseal(name, path.read_bytes()).partition(b"\n")
+            digest, _, workload = self.read(key, "model").partition(b"\n")
             return Prepared(digest.decode(), Workload.from_json(workload))
         except (OSError, ValueError):
             model = prepare(point)
-            body = model.model_sha256.encode() + b"\n" + model.workload.to_json()
-            write_file(path, _seal(name, body))
+            self.write(key, "model", model.model_sha256.encode() + b"\n" + model.workload.to_json())
             return model
 
-    def _path(self, task: Task) -> Path:
-        return self._folder / f"{task.key}.row"
+    def read(self, key: str, kind: str) -> bytes:
+        """The body of an entry. Raises OSError where there is none, ValueError where it is not as it was written."""
+        return _unseal(key, self._path(key, kind).read_bytes())
+
+    def write(self, key: str, kind: str, body: bytes) -> None:
+        """Make an entry. key: SHA-256, in hex digits, of all that the body depends on."""
+        write_file(self._path(key, kind), _seal(key, body))
+
+    def _path(self, key: str, kind: str) -> Path:
+        return self._folder / f"{key}.{kind}"
 
 
 def is_ours(folder: Path) -> bool:

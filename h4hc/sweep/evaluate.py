@@ -140,6 +140,11 @@ def zoo_name(model: str) -> tuple[str, bool] | None:
     return (base, base != model) if base in MODELS else None
 
 
+def zoo_names() -> tuple[str, ...]:
+    """Every name of a zoo model, its quantised form behind it."""
+    return tuple(name for model in MODELS for name in (model, f"{model}{INT8_SUFFIX}"))
+
+
 def prepare(point: Point) -> Prepared:
     """Load, legalise and lower the model of a point, once for each model and set of front-end options.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from h4hc.errors import H4hcError, LimitError, Problem, UserError
@@ -43,10 +44,25 @@ def write_results(out: Path, files: Mapping[str, bytes], pictures: Mapping[str, 
         if pictures is not None:
             _replace_plots(out, pictures)
     except OSError as error:
-        raise translate(error, out) from error
+        raise _translated(error, out) from error
 
 
-def translate(error: OSError, out: Path) -> H4hcError:
+@contextlib.contextmanager
+def resumable(out: Path, say: Callable[[str], None], kept: Callable[[], str]) -> Iterator[None]:
+    """Around a run whose answers go into the cache of `out`: one that is interrupted says what is `kept`.
+
+    Raises UserError, LimitError for errors of the system.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"{kept()}; the same command goes on from there")
+        raise
+    except OSError as error:
+        raise _translated(error, out) from error
+
+
+def _translated(error: OSError, out: Path) -> H4hcError:
     """The error a user gets for one of the system's."""
     text = os.strerror(error.errno) if error.errno else str(error)
     if error.errno in _FULL:

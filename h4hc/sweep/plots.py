@@ -5,15 +5,13 @@ All values are nominal; their bounds are in sweep.csv. Needs matplotlib (extra `
 
 from __future__ import annotations
 
-import contextlib
-import io
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from h4hc.errors import MissingToolError
+from h4hc.sweep.canvas import canvas, files, style
 from h4hc.sweep.derive import NPU_ONLY, Measure, balance, pareto
 from h4hc.sweep.grid import Axis, coordinates
 from h4hc.sweep.row import PlanFigures, Row
@@ -27,34 +25,6 @@ PS_PER_MS, PJ_PER_UJ = 1e9, 1e6
 FIRST_AXES = (".macros", ".cus")  # keys that end so are the abscissa and the series, where they vary
 MAX_PANELS = 8  # combinations of the other keys drawn, a row of panels each
 MAX_NAMED = 10  # points of a front that are named
-PANEL_IN = (5.0, 3.4)  # inches
-STYLE: dict[str, Any] = {
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "font.size": 9,
-    "legend.fontsize": 8,
-    "axes.titlesize": 8,
-    "savefig.dpi": 144,
-    "svg.hashsalt": "h4hc",  # ids in the SVG are hashes of this, not random
-    "text.parse_math": False,  # names are names
-}
-METADATA: dict[str, dict[str, str | None]] = {"svg": {"Date": None}, "png": {"Software": None}}
-
-
-def can_plot() -> bool:
-    """Whether matplotlib is installed."""
-    import importlib.util
-
-    return importlib.util.find_spec("matplotlib") is not None
-
-
-def need_matplotlib() -> None:
-    """Raises MissingToolError where it is not."""
-    if not can_plot():
-        hint = "pip install 'h4hc[plot]', or leave --plots out: the CSV has all figures"
-        raise MissingToolError("matplotlib is not installed", hint=hint)
 
 
 def render(sweep: Sweep) -> dict[str, bytes]:
@@ -64,30 +34,17 @@ def render(sweep: Sweep) -> dict[str, bytes]:
     latency; `-pareto`: the front of latency, energy and area; `-break-even`: operators' gain over npu-only against
     what switches and moves add, where the system has an npu.
     """
-    need_matplotlib()
     pictures: dict[str, bytes] = {}
-    with _style():
+    with style():
         for model, label in sweep.labels().items():
             rows = [row for row in sweep.of_model(model) if row.feasible]
-            for name, figure in _figures(rows, sweep.axes, label):
+            for name, figure in _figures(rows, sweep.axes):
                 figure.suptitle(f"{label} on {rows[0].point.target}")
-                for kind, metadata in METADATA.items():
-                    out = io.BytesIO()
-                    figure.savefig(out, format=kind, metadata=metadata)
-                    pictures[f"{label}-{name}.{kind}"] = out.getvalue()
+                pictures |= files(f"{label}-{name}", figure)
     return pictures
 
 
-@contextlib.contextmanager
-def _style() -> Iterator[None]:
-    """Matplotlib's own defaults and ours, whatever the user's matplotlibrc says."""
-    import matplotlib.style
-
-    with matplotlib.style.context(["default", STYLE]):
-        yield
-
-
-def _figures(rows: Sequence[Row], axes: Sequence[Axis], label: str) -> Iterator[tuple[str, Figure]]:
+def _figures(rows: Sequence[Row], axes: Sequence[Axis]) -> Iterator[tuple[str, Figure]]:
     if not rows:
         return
     if axes:
@@ -96,14 +53,6 @@ def _figures(rows: Sequence[Row], axes: Sequence[Axis], label: str) -> Iterator[
     yield "pareto", _pareto(rows, axes)
     if rows[0].baseline(NPU_ONLY) is not None:
         yield "break-even", _break_even(rows)
-
-
-def _canvas(rows: int, columns: int) -> tuple[Figure, list[list[Axes]]]:
-    from matplotlib.figure import Figure
-
-    size = PANEL_IN[0] * columns, PANEL_IN[1] * rows + 0.3
-    figure = Figure(figsize=size, layout="constrained")
-    return figure, [list(line) for line in figure.subplots(rows, columns, squeeze=False)]
 
 
 def latency_ms(plan: PlanFigures) -> float:
@@ -132,7 +81,7 @@ def _roles(axes: Sequence[Axis]) -> tuple[Axis, Axis | None, list[Axis]]:
 def _grid(rows: Sequence[Row], axes: Sequence[Axis]) -> Figure:
     over, series, others = _roles(axes)
     combinations = list(itertools.product(*(axis.values for axis in others)))
-    figure, panels = _canvas(min(len(combinations), MAX_PANELS), len(PANELS))
+    figure, panels = canvas(min(len(combinations), MAX_PANELS), len(PANELS))
     at = {tuple(coordinates(row.point, axes).items()): row for row in rows}
     for pair, values in zip(panels, combinations, strict=False):
         rest = dict(zip((axis.key for axis in others), values, strict=True))
@@ -187,7 +136,7 @@ def _plans(rows: Sequence[Row]) -> list[PlanFigures]:
 
 
 def _area(rows: Sequence[Row]) -> Figure:
-    figure, [[panel]] = _canvas(1, 1)
+    figure, [[panel]] = canvas(1, 1)
     areas = [row.area_mm2[1] for row in rows]
     bounds = [[row.area_mm2[1] - row.area_mm2[0] for row in rows], [row.area_mm2[2] - row.area_mm2[1] for row in rows]]
     times = [latency_ms(plan) for plan in _plans(rows)]
@@ -209,7 +158,7 @@ def _envelope(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]
 
 
 def _pareto(rows: Sequence[Row], axes: Sequence[Axis]) -> Figure:
-    figure, [[panel]] = _canvas(1, 1)
+    figure, [[panel]] = canvas(1, 1)
     plans = _plans(rows)
     times, energies = [latency_ms(p) for p in plans], [energy_uj(p) for p in plans]
     dots = panel.scatter(times, energies, c=[row.area_mm2[1] for row in rows], cmap="viridis", s=28, zorder=3)
@@ -227,7 +176,7 @@ def _pareto(rows: Sequence[Row], axes: Sequence[Axis]) -> Figure:
 
 
 def _break_even(rows: Sequence[Row]) -> Figure:
-    figure, [panels] = _canvas(1, 2)
+    figure, [panels] = canvas(1, 2)
     measures: tuple[tuple[Measure, str, float], ...] = (("latency", "ms", PS_PER_MS), ("energy", "uJ", PJ_PER_UJ))
     for panel, (measure, unit, scale) in zip(panels, measures, strict=True):
         for name, plans, marker in (

@@ -6,12 +6,34 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 
+OnRow = Callable[[int, int, int], None]  # points known before, points computed, points to compute
+
+
+def silent(before: int, computed: int, total: int) -> None:
+    """Shows nothing."""
+
+
+class Tally:
+    """How many are done, and of how many: for the words of an interrupted run."""
+
+    def __init__(self) -> None:
+        self.done = self.known = 0
+
+    def told_to(self, show: OnRow) -> OnRow:
+        """Counts, and tells `show`."""
+
+        def count(before: int, computed: int, total: int) -> None:
+            self.done, self.known = before + computed, before + total
+            show(before, computed, total)
+
+        return count
+
 
 @contextlib.contextmanager
-def progress_bar(wanted: bool) -> Iterator[Callable[[int, int, int], None]]:
+def progress_bar(wanted: bool) -> Iterator[OnRow]:
     """Gives what `run_tasks` takes as on_row. No bar unless `wanted` and stderr is a terminal."""
     if not wanted or not sys.stderr.isatty():
-        yield lambda before, done, total: None
+        yield silent
         return
     from rich.console import Console
     from rich.progress import (

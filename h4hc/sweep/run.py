@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from h4hc.sweep.cache import Cache
+from h4hc.sweep.progress import OnRow, silent
 from h4hc.sweep.row import Point, Row
 from h4hc.sweep.tasks import Task, load_systems, make_tasks
 from h4hc.sweep.workers import Rows, run_processes, run_ray, run_serial
 
-OnRow = Callable[[int, int, int], None]  # points known before, points computed, points to compute
-
 
 def run_points(
-    points: Sequence[Point], *, cache: Path | None = None, jobs: int = 1, on_row: OnRow = lambda *counts: None
+    points: Sequence[Point], *, cache: Path | None = None, jobs: int = 1, on_row: OnRow = silent
 ) -> tuple[Row, ...]:
     """Evaluate points, with the answers kept in the folder `cache`; the same rows for any number of processes.
 
@@ -36,7 +35,7 @@ def run_tasks(
     *,
     jobs: int = 1,
     ray: bool = False,
-    on_row: OnRow = lambda *counts: None,
+    on_row: OnRow = silent,
 ) -> tuple[Row, ...]:
     """Rows of all tasks. Each answer is kept as soon as it is there, so that whatever ends a run loses none.
 

@@ -5,9 +5,7 @@ Neither holds a time of day, a path or a run time: the same sweep gives the same
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -18,12 +16,12 @@ from typing import Any
 import h4hc
 from h4hc.diagnostics import Diagnostic
 from h4hc.load import sanitized_name
-from h4hc.reporting.ops import interval
+from h4hc.reporting.ops import cost_intervals, interval
 from h4hc.sweep.derive import NPU_ONLY, balance, pareto
 from h4hc.sweep.evaluate import zoo_name
 from h4hc.sweep.grid import Axis, coordinates
 from h4hc.sweep.row import PlanFigures, Row
-from h4hc.text import plural, printable, table
+from h4hc.text import csv_text, plural, table
 from h4hc.units import format_energy, format_time
 
 SCHEMA_VERSION = 2
@@ -102,13 +100,12 @@ def _fronts(sweep: Sweep) -> list[str]:
 
 
 def _row(row: Row, sweep: Sweep, labels: dict[str, str], on_front: str) -> dict[str, Any]:
-    low, nominal, high = (round(value, 6) for value in row.area_mm2)
     return {
         "model": labels[row.point.model],
         "model_sha256": row.model_sha256,
         "system_sha256": row.system_sha256,
         "over": [{"key": key, "value": value} for key, value in coordinates(row.point, sweep.axes).items()],
-        "area_mm2": {"low": low, "nominal": nominal, "high": high},
+        "area_mm2": area_json(row),
         "code": row.code,
         "reason": row.reason,
         "status": row.status,
@@ -121,18 +118,29 @@ def _row(row: Row, sweep: Sweep, labels: dict[str, str], on_front: str) -> dict[
     }
 
 
+def area_json(row: Row) -> dict[str, float]:
+    """Bounds and nominal value of the silicon area [mm2]."""
+    low, nominal, high = (round(value, 6) for value in row.area_mm2)
+    return {"low": low, "nominal": nominal, "high": high}
+
+
+def plan_json(plan: PlanFigures) -> dict[str, Any]:
+    """What a plan costs, and how many operators each device has."""
+    return {
+        **cost_intervals(plan.latency_ps, plan.energy_pj),
+        "overhead_ps": interval(plan.overhead_ps),
+        "overhead_pj": interval(plan.overhead_pj),
+        "switches": plan.switches,
+        "ops": [{"device": device, "count": count} for device, count in plan.placements],
+    }
+
+
 def _plan(plan: PlanFigures | None, row: Row) -> dict[str, Any] | None:
     if plan is None:
         return None
     time, energy = balance(row, plan, "latency"), balance(row, plan, "energy")
-    return {
-        "latency_ps": interval(plan.latency_ps),
-        "energy_pj": interval(plan.energy_pj),
-        "overhead_ps": interval(plan.overhead_ps),
-        "overhead_pj": interval(plan.overhead_pj),
-        "switches": plan.switches,
+    return plan_json(plan) | {
         "moved_bytes": plan.moved_bytes,
-        "ops": [{"device": device, "count": count} for device, count in plan.placements],
         "break_even_latency_ratio": time.break_even_ratio if time else None,
         "break_even_energy_ratio": energy.break_even_ratio if energy else None,
     }
@@ -150,15 +158,11 @@ def csv_bytes(tree: dict[str, Any]) -> bytes:
     baselines = sorted({item["name"] for row in tree["rows"] for item in row["baselines"]})
     records = [_record(row, devices, baselines) for row in tree["rows"]]
     head = max(records, key=len)  # a row without a plan lacks the columns of one, the others have all
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(head), restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return out.getvalue().encode()
+    return csv_text(list(head), ([record.get(key) for key in head] for record in records)).encode()
 
 
 def _record(row: dict[str, Any], devices: Sequence[str], baselines: Sequence[str]) -> dict[str, Any]:
-    record = {"model": _safe(row["model"]), **{item["key"]: _safe(item["value"]) for item in row["over"]}}
+    record = {"model": row["model"], **{item["key"]: item["value"] for item in row["over"]}}
     record |= {"status": row["status"] or "no plan", "pareto": row["pareto"], **_bounds("area", "mm2", row["area_mm2"])}
     if row["plan"] is not None:
         record |= _plan_record(row["plan"], devices)
@@ -167,8 +171,8 @@ def _record(row: dict[str, Any], devices: Sequence[str], baselines: Sequence[str
         for baseline in baselines:
             for name in ("latency_ps", "energy_pj"):
                 plan = simple.get(baseline)
-                record[f"{baseline}_{name}"] = plan[name]["nominal"] if plan else ""
-    record |= {"code": row["code"], "reason": _safe(row["reason"])}
+                record[f"{baseline}_{name}"] = plan[name]["nominal"] if plan else None
+    record |= {"code": row["code"], "reason": row["reason"]}
     return record | {key: row[key] for key in ("model_sha256", "system_sha256")}
 
 
@@ -177,8 +181,8 @@ def _plan_record(plan: dict[str, Any], devices: Sequence[str]) -> dict[str, Any]
     for name in ("latency_ps", "energy_pj", "overhead_ps", "overhead_pj"):
         stem, unit = name.rsplit("_", 1)
         record |= _bounds(stem, unit, plan[name])
-    record |= {key: plan[key] for key in ("switches", "moved_bytes")}
-    record |= {key: _text(plan[key]) for key in ("break_even_latency_ratio", "break_even_energy_ratio")}
+    plain = ("switches", "moved_bytes", "break_even_latency_ratio", "break_even_energy_ratio")
+    record |= {key: plan[key] for key in plain}
     counts = {item["device"]: item["count"] for item in plan["ops"]}
     return record | {f"ops_{device}": counts.get(device, 0) for device in devices}
 
@@ -189,16 +193,6 @@ def _bounds(stem: str, unit: str, value: dict[str, Any]) -> dict[str, Any]:
         f"{stem}_low_{unit}": value["low"],
         f"{stem}_high_{unit}": value["high"],
     }
-
-
-def _text(value: float | None) -> str:
-    return "" if value is None else str(value)
-
-
-def _safe(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula: names come from a file of unknown origin."""
-    text = printable(text)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
 
 
 def summary(tree: dict[str, Any], width: int) -> list[str]:

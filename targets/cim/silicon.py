@@ -31,7 +31,10 @@ Count = Annotated[int, Field(ge=0, le=2**40)]
 
 
 class Constants(Sourced):
-    """silicon.toml: gates, delays and switched gates of the parts in NAND2; spreads of what is left out."""
+    """silicon.toml: gates, delays and switched gates of the parts in NAND2.
+
+    *_error: silicon over model for a macro that was not fitted on, 1 in the middle; node_error on top, at another node.
+    """
 
     node_nm: Annotated[int, Field(gt=0, le=1000)]
     supply_v: Annotated[float, Field(gt=0, le=10)]
@@ -52,10 +55,10 @@ class Constants(Sourced):
     booth_delay: Ratio
     register_delay: Ratio
     stage_delay: Ratio
-    area_spread: Ratio
-    cycle_spread: Ratio
-    energy_spread: Ratio
-    node_spread: Ratio
+    area_error: Ratio
+    cycle_error: Ratio
+    energy_error: Ratio
+    node_error: Ratio
 
 
 class Structure(Schema):
@@ -107,7 +110,7 @@ class Chip:
 class Prediction:
     """A figure of a chip from a fit on `fitted_on`.
 
-    least, most: over the bounds of each constant, fitted again; low, high: those, widened by activity and spread.
+    least, most: over the bounds of each constant, fitted again; low, high: those, widened by activity and error.
     """
 
     chip: str
@@ -258,28 +261,45 @@ def figure_of(s: Structure, c: Constants, figure: Figure, constant: float) -> fl
     return constant * _count(s, c, figure) / _to_unit(figure) + _fixed(s, c, figure)
 
 
-def lane_area_um2(s: Structure, c: Constants) -> float:
-    """Area [um2] of one multiplier lane of a structure: its gates with the shipped gate area, cells left out."""
+def estimate(s: Structure, c: Constants, figure: Figure) -> Bounds:
+    """A figure of a new structure (low, nominal, high), with the shipped constants, their bounds and the errors."""
+    constant = {"area": c.gate_area, "cycle": c.gate_delay, "energy": c.gate_energy}[figure]
+    down, up = _errors(s, c, figure)
+    low, nominal, high = (figure_of(s, c, figure, value) for value in (constant.low, constant.value, constant.high))
+    return low * down, nominal, high * up
+
+
+def lane_area_um2(s: Structure, c: Constants) -> Bounds:
+    """Area [um2] of one multiplier lane of a structure (low, nominal, high): its gates, cells left out."""
     lanes = s.macros * s.outputs * s.rows
-    return c.gate_area.value * _count(s, c, "area") / lanes
+    low, nominal, high = estimate(s.model_copy(update={"cells": 0}), c, "area")
+    return low * UM2_PER_MM2 / lanes, nominal * UM2_PER_MM2 / lanes, high * UM2_PER_MM2 / lanes
+
+
+def _errors(s: Structure, c: Constants, figure: Figure) -> tuple[float, float]:
+    """Least and greatest silicon over model: activity (of energy), what the counts leave out, another node."""
+    error = {"area": c.area_error, "cycle": c.cycle_error, "energy": c.energy_error}[figure]
+    low, high = error.low, error.high
+    if figure == "energy":
+        low, high = low * s.activity.low / s.activity.value, high * s.activity.high / s.activity.value
+    if s.node_nm != c.node_nm:
+        low, high = low * c.node_error.low, high * c.node_error.high
+    return low, high
 
 
 def predict(chip: Chip, chips: Sequence[Chip], c: Constants, figure: Figure) -> Prediction:
     """A figure of `chip` from the others of the reference node: leave-one-out, or another node's prediction.
 
     Only macros with that figure, and for energy a published activity, are fitted on. The interval varies each constant
-    of silicon.toml (and the activity) to either bound, fits again, and widens the extremes by the spread.
+    of silicon.toml (and the activity) to either bound, fits again, and widens the extremes by the error.
     """
     others = [o for o in chips if o.name != chip.name and _usable(o, c, figure)]
     value = figure_of(chip.structure, c, figure, fit(others, c, figure))
     seen = [value]
     for varied in _variations(c):
         seen.append(figure_of(chip.structure, varied, figure, fit(others, varied, figure)))
-    activity = chip.structure.activity
-    reach = (activity.low / activity.value, activity.high / activity.value) if figure == "energy" else (1.0, 1.0)
-    spread = {"area": c.area_spread, "cycle": c.cycle_spread, "energy": c.energy_spread}[figure].value
+    down, up = _errors(chip.structure, c, figure)
     same_node = chip.structure.node_nm == c.node_nm
-    spread *= 1.0 if same_node else c.node_spread.value
     return Prediction(
         chip.name,
         figure,
@@ -287,8 +307,8 @@ def predict(chip: Chip, chips: Sequence[Chip], c: Constants, figure: Figure) -> 
         value,
         min(seen),
         max(seen),
-        min(seen) * reach[0] / spread,
-        max(seen) * reach[1] * spread,
+        min(seen) * down,
+        max(seen) * up,
         tuple(o.name for o in others),
         same_node and (figure != "energy" or chip.structure.activity_published),
     )
@@ -303,7 +323,7 @@ def _variations(c: Constants) -> list[Constants]:
     """The constants with one of them at its low or high bound, for each that has a width."""
     out = []
     for name, quantity in quantities(c):
-        if name.endswith("_spread") or name in ("gate_area", "gate_delay", "gate_energy"):
+        if name.endswith("_error") or name in ("gate_area", "gate_delay", "gate_energy"):
             continue
         for bound in (quantity.low, quantity.high):
             if bound != quantity.value:

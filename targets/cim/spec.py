@@ -96,9 +96,9 @@ class CimSpec(Sourced):
     leakage_per_macro: Annotated[Quantity, unit("W")]
     wake_up: Annotated[Quantity, unit("us")]
     wake_up_energy: Annotated[Quantity, unit("pJ")]
-    wake_ups_per_s: Annotated[Quantity, unit("1/s", positive=True)]
     bit_area: Annotated[Quantity, unit("um2")]
     lane_area: Annotated[Quantity, unit("um2")]
+    wake_ups_per_s: Annotated[Quantity, unit("1/s", positive=True)] | None = None
     endurance: Annotated[Quantity, unit("writes", positive=True)] | None = None
     adc: Adc | None = None
 
@@ -116,8 +116,9 @@ class CimSpec(Sourced):
 
     @model_validator(mode="after")
     def _parts_of_the_kind(self) -> Self:
-        if (self.kind in WEARING_KINDS) != (self.endurance is not None):
-            raise ValueError(f"endurance must be given for {', '.join(WEARING_KINDS)}, and for no other kind")
+        for name in ("endurance", "wake_ups_per_s"):
+            if (self.kind in WEARING_KINDS) != (getattr(self, name) is not None):
+                raise ValueError(f"{name} must be given for {', '.join(WEARING_KINDS)}, and for no other kind")
         if self.analog != (self.adc is not None):
             raise ValueError(f"[adc] must be given for {', '.join(ANALOG_KINDS)}, and for no other kind")
         if self.adc is None:

@@ -40,23 +40,16 @@ def wake_up_share(spec: CimSpec) -> tuple[Interval, Interval]:
     return whole(spec.wake_up.times(PS_PER_US * share)), whole(spec.wake_up_energy.times(spec.macros * share))
 
 
-def rewrites_per_s(spec: CimSpec) -> Bounds:
-    """How often each cell is written [1/s]: wake-ups, or inferences; 0 where weights are never rewritten.
-
-    A cell is taken to be written once a rewrite: operators that follow one another in the same cells wear it faster.
-    """
-    if spec.residency == "resident":
-        return 0.0, 0.0, 0.0
-    per_wake_up = 1 if spec.residency == "per_wake_up" else spec.inferences_per_wake_up
-    return spec.wake_ups_per_s.times(per_wake_up)
-
-
 def life_years(spec: CimSpec) -> Bounds | None:
-    """Years until the cells are worn out: endurance / rewrites a second, (low, nominal, high); None without wear."""
-    slow, nominal, fast = rewrites_per_s(spec)
-    if spec.endurance is None or not fast:
+    """Years until the cells are worn out: endurance / rewrites a second, (low, nominal, high); None without wear.
+
+    A cell is taken to be written once a wake-up or once an inference: operators that follow one another in the same
+    cells wear it faster.
+    """
+    ends, wakes = spec.endurance, spec.wake_ups_per_s
+    if ends is None or wakes is None or spec.residency == "resident":
         return None
-    ends = spec.endurance
+    slow, nominal, fast = wakes.times(1 if spec.residency == "per_wake_up" else spec.inferences_per_wake_up)
     return (
         ends.low / fast / S_PER_YEAR,
         ends.value / nominal / S_PER_YEAR,
@@ -76,6 +69,15 @@ def inexact(spec: CimSpec) -> str | None:
     )
 
 
+def without_effect(spec: CimSpec) -> tuple[str, ...]:
+    """Numbers that change nothing while weights are kept as `residency` says: macros that are not rewritten have no
+    writing, and only those that are rewritten at wake-up are taken to be off before it."""
+    writing = ("write_bandwidth", "write_energy", "wake_ups_per_s", "endurance")
+    waking = ("wake_up", "wake_up_energy")
+    names = {"resident": (*writing, *waking), "per_wake_up": (), "per_inference": waking}[spec.residency]
+    return tuple(name for name in names if getattr(spec, name) is not None)
+
+
 def rows_of_text(spec: CimSpec) -> tuple[tuple[str, str], ...]:
     """Names and values of all that for `targets show`."""
     low, nominal, high = area_mm2(spec)
@@ -87,7 +89,14 @@ def rows_of_text(spec: CimSpec) -> tuple[tuple[str, str], ...]:
         out.append(("life", "not worn: weights are never rewritten"))
     latency, energy = wake_up_share(spec)
     if latency.high or energy.high:
-        out.append(("wake-up, share of one inference", f"{latency.nominal} ps, {energy.nominal} pJ"))
+        share = f"{_text(latency)} ps, {_text(energy)} pJ"
+        out.append(("wake-up, share of one inference", share))
+    if idle := without_effect(spec):
+        out.append((f"without effect while {spec.residency}", ", ".join(idle)))
     note = inexact(spec)
     out.append(("outputs", note or "bit-exact"))
     return tuple(out)
+
+
+def _text(interval: Interval) -> str:
+    return f"{interval.nominal} [{interval.low} to {interval.high}]"

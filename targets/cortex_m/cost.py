@@ -3,9 +3,11 @@
 latency = max(compute, sram traffic) + weights from flash + dispatch
   compute  = macs / (MAC/cycle) + results * (cycle/result)  or  elements * (cycle/element)  or  bytes / (B/cycle);
              a fused function that is no clamp, and a movement that also requantises, on each output element on top
-  weights  are read from flash and not overlapped: the core is in order and waits for its loads
+  weights  = bytes / (flash bandwidth * fetch_share), not overlapped: the core is in order and waits for its loads
   dispatch = fixed cycles a kernel call
-energy = core energy per cycle * busy cycles + memory energy per byte. Rates and bounds: presets/*.toml.
+energy = core energy per cycle * (busy + stall_share * stalled cycles) + memory energy per byte
+  busy     = compute + dispatch;  stalled = max(0, sram traffic - compute) + weights
+Leakage is the system's. Rates and bounds: presets/*.toml.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from targets.cortex_m.spec import CortexMSpec, TypeRates
 Bounds = tuple[float, float, float]
 
 _TYPE_CLASS = {"int8": "int8", "uint8": "int8", "bool": "int8", "float16": "float16", "float32": "float32"}
+_VARIADIC = frozenset({"add", "max", "mean", "min"})  # ONNX's Sum, Max, Mean, Min take any number of tensors
 _MAC_KINDS = frozenset(
     {
         OpKind.CONV,
@@ -46,27 +49,21 @@ def op_cost(spec: CortexMSpec, op: Op, mode: Mode, workload: Workload) -> Cost:
     """Latency and energy of one operator; see the module's text for the formula."""
     pure_view = op.kind is OpKind.VIEW and not op.rescales
     cycles, used = _compute(spec, op, sum(workload.tensor[name].elements for name in op.outputs))
-    compute_latency = at_clock(cycles, spec.clock_hz)
-    core = whole(_product(cycles, spec.energy_per_cycle))
     traffic = 0 if pure_view else op.input_bytes + op.output_bytes
     overhead = spec.view_overhead if pure_view else spec.op_overhead
     terms = [
-        Term("compute", "parallel", compute_latency, core, "core"),
+        _compute_term(spec, cycles, traffic),
         _memory_term(spec, op, traffic),
         _weights_term(spec, op),
-        Term(
-            "dispatch",
-            "serial",
-            at_clock(overhead.times(1), spec.clock_hz),
-            whole(_product(overhead.times(1), spec.energy_per_cycle)),
-            "core",
-        ),
+        _dispatch_term(spec, overhead),
     ]
     used += [overhead, spec.energy_per_cycle]
     if traffic:
         used += [spec.memory_rate, spec.shared.sram.read_energy, spec.shared.sram.write_energy]
     if op.weight_bytes:
-        used += [spec.shared.flash.bandwidth, spec.shared.flash.read_energy]
+        used += [spec.shared.flash.bandwidth, spec.fetch_share, spec.shared.flash.read_energy]
+    if traffic or op.weight_bytes:
+        used.append(spec.stall_share)
     kept = tuple(t for t in terms if t.latency != ZERO or t.energy != ZERO)
     moved = [("sram", traffic), ("flash", op.weight_bytes)]
     nominal = sum(t.latency.nominal for t in kept if t.role == "serial")
@@ -79,6 +76,7 @@ def op_cost(spec: CortexMSpec, op: Op, mode: Mode, workload: Workload) -> Cost:
         bytes_moved=tuple((m, b) for m, b in moved if b),
         model="cortex_m.rates",
         marks=tuple(sorted({q.mark for q in used})),
+        clock_hz=spec.clock_hz,
     )
 
 
@@ -87,6 +85,13 @@ def _bound(terms: list[Term]) -> Bound:
     if dispatch >= max(compute, memory) + weights:
         return Bound.OVERHEAD
     return Bound.MEMORY if max(memory, weights) > compute else Bound.COMPUTE
+
+
+def _compute_term(spec: CortexMSpec, cycles: Bounds, traffic: int) -> Term:
+    """Also bears the core's energy while it waits for the SRAM: c + s * max(0, t - c), which grows with c, t and s."""
+    waits = _times(_beyond(spec.memory_rate.divide(traffic), cycles), spec.stall_share)
+    core = whole(_times(_sum(cycles, waits), spec.energy_per_cycle))
+    return Term("compute", "parallel", at_clock(cycles, spec.clock_hz), core, "core")
 
 
 def _memory_term(spec: CortexMSpec, op: Op, traffic: int) -> Term:
@@ -98,13 +103,31 @@ def _memory_term(spec: CortexMSpec, op: Op, traffic: int) -> Term:
 
 
 def _weights_term(spec: CortexMSpec, op: Op) -> Term:
+    """The flash's energy, and the core's while it waits."""
     flash = spec.shared.flash
-    latency = whole(flash.bandwidth.divide(op.weight_bytes * PS_PER_S))
-    return Term("weights", "serial", latency, whole(flash.read_energy.times(op.weight_bytes)), "flash")
+    stalled = _over(flash.bandwidth.divide(op.weight_bytes * spec.clock_hz), spec.fetch_share)
+    core = whole(_times(_times(stalled, spec.stall_share), spec.energy_per_cycle))
+    energy = whole(flash.read_energy.times(op.weight_bytes)) + core
+    return Term("weights", "serial", at_clock(stalled, spec.clock_hz), energy, "flash")
 
 
-def _product(bounds: Bounds, quantity: Quantity) -> Bounds:
+def _dispatch_term(spec: CortexMSpec, overhead: Quantity) -> Term:
+    cycles = overhead.times(1)
+    energy = whole(_times(cycles, spec.energy_per_cycle))
+    return Term("dispatch", "serial", at_clock(cycles, spec.clock_hz), energy, "core")
+
+
+def _times(bounds: Bounds, quantity: Quantity) -> Bounds:
     return bounds[0] * quantity.low, bounds[1] * quantity.value, bounds[2] * quantity.high
+
+
+def _over(bounds: Bounds, quantity: Quantity) -> Bounds:
+    return bounds[0] / quantity.high, bounds[1] / quantity.value, bounds[2] / quantity.low
+
+
+def _beyond(a: Bounds, b: Bounds) -> Bounds:
+    """What `a` exceeds `b` by, bound by bound."""
+    return max(0.0, a[0] - b[0]), max(0.0, a[1] - b[1]), max(0.0, a[2] - b[2])
 
 
 def _sum(a: Bounds, b: Bounds) -> Bounds:
@@ -117,7 +140,7 @@ def _compute(spec: CortexMSpec, op: Op, results: int) -> tuple[Bounds, list[Quan
     bounds, used = _main(spec, rates, op, results)
     extras = [rates.elements.quantize] if op.rescales else []
     if op.activation and op.activation not in spec.free_activations:
-        extras.append(rates.elements.activation)
+        extras.append(getattr(rates.elements, _value_entry(spec, op, op.activation)))
     for extra in extras:
         bounds, used = _sum(bounds, extra.times(results)), [*used, extra]
     return bounds, used
@@ -154,7 +177,9 @@ def _elements(spec: CortexMSpec, op: Op, results: int) -> tuple[int, str]:
         case VectorParams() as p:
             return p.rows * p.length, op.kind.value
         case ElementwiseParams() as p if op.kind is OpKind.ELEMENTWISE:
-            return p.elements, _elementwise_entry(spec, op, p)
+            return p.elements * _passes(p), _elementwise_entry(spec, op, p)
+        case ElementwiseParams() as p if op.kind is OpKind.ACTIVATION:
+            return p.elements, _value_entry(spec, op, p.function)
         case ElementwiseParams() as p:
             return p.elements, op.kind.value
         case PoolParams() as p:
@@ -170,12 +195,26 @@ def _elements(spec: CortexMSpec, op: Op, results: int) -> tuple[int, str]:
             )
 
 
+def _passes(p: ElementwiseParams) -> int:
+    """A sum of four tensors is three sums of two."""
+    return max(1, p.operands - 1) if p.function in _VARIADIC else 1
+
+
 def _elementwise_entry(spec: CortexMSpec, op: Op, p: ElementwiseParams) -> str:
     """Which rate applies. With one 8-bit value and a constant scalar, any function is a table of 256 entries."""
     if p.function in spec.simple_functions:
         return "elementwise"
     one_value = len(op.inputs) == 1 and p.broadcast == "scalar"
-    return "activation" if one_value and _TYPE_CLASS.get(op.dtype) == "int8" else "elementwise_slow"
+    return "activation" if one_value and _is_int8(op) else "elementwise_slow"
+
+
+def _value_entry(spec: CortexMSpec, op: Op, function: str) -> str:
+    """The same for a function of one value: a table in 8 bits, else a few instructions or a polynomial."""
+    return "activation" if _is_int8(op) or function not in spec.simple_functions else "elementwise"
+
+
+def _is_int8(op: Op) -> bool:
+    return _TYPE_CLASS.get(op.dtype) == "int8"
 
 
 def _volume(dims: tuple[int, ...]) -> int:

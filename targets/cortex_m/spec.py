@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from h4hc.quantity import Quantity, Schema, Sourced, unit
 from h4hc.system_spec import Shared
 
 MacRate = Annotated[Quantity, unit("MAC/cycle", positive=True)]
 ElementCycles = Annotated[Quantity, unit("cycle/element")]
+
+
+def _at_most_one(quantity: Quantity) -> Quantity:
+    if quantity.high > 1:
+        raise ValueError(f"a share is at most 1, got {quantity.high:g}")
+    return quantity
+
+
+Share = Annotated[Quantity, unit("ratio"), AfterValidator(_at_most_one)]
+PositiveShare = Annotated[Quantity, unit("ratio", positive=True), AfterValidator(_at_most_one)]
 LEAST_CLOCK_HZ, MOST_CLOCK_HZ = 10_000, 10_000_000_000
 
 
@@ -66,7 +76,13 @@ class Rates(Schema):
 
 
 class CortexMSpec(Sourced):
-    """A Cortex-M core as the host of a system. mac_peak: 8-bit products; area: the core with its caches."""
+    """A Cortex-M core as the host of a system.
+
+    mac_peak: 8-bit products. fetch_share: of the flash's bandwidth, what the core's loads reach. energy_per_cycle: a
+    busy core with instruction fetch, caches and what inner loops read again; without leakage, and without the tensors'
+    and weights' own bytes, which the memories charge. stall_share: of that energy, what a waiting cycle takes. area:
+    the core with its caches.
+    """
 
     injected: ClassVar[frozenset[str]] = frozenset({"shared"})
 
@@ -80,6 +96,8 @@ class CortexMSpec(Sourced):
     transpose_rate: Annotated[Quantity, unit("B/cycle", positive=True)]
     op_overhead: Annotated[Quantity, unit("cycle", positive=True)]
     view_overhead: Annotated[Quantity, unit("cycle", positive=True)]
+    fetch_share: PositiveShare
+    stall_share: Share
     energy_per_cycle: Annotated[Quantity, unit("pJ/cycle")]
     leakage: Annotated[Quantity, unit("W")]
     area: Annotated[Quantity, unit("mm2", positive=True)]

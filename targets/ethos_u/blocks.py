@@ -7,15 +7,14 @@ fit the SHRAM, take the one with the least input and weight traffic for each out
 from __future__ import annotations
 
 import functools
-import math
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from h4hc.units import ceil_div
 from targets.ethos_u.cycles import INT32_BITS, matmul_parts
-from targets.ethos_u.work import Arch, Blocks, Hwc, Work, area, round_up, volume
+from targets.ethos_u.work import Arch, Blocks, Hwc, Work, round_up, volume
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -31,19 +30,46 @@ LEAST_PART = 4
 SMALL = 4  # ties between equally cheap blocks go to small ones that cover the input
 
 
-@dataclass(frozen=True)
-class _Query:
-    """The work in the terms of the search."""
+class _Room(NamedTuple):
+    """What decides which blocks fit the SHRAM: nothing of the image, so that many passes share the answer.
 
-    arch: Arch
-    work: Work
-    fetched: Hwc  # the larger operand
-    part_kernel: bool
-    equal_depth: bool
-    ifm_depth: int
+    kernel: a sub-kernel, dilated; flat: a row that needs accumulators for one row only; depth: of an input block, 0: as
+    the output's; bits: of an input element; granule: banks in which an input buffer grows; banks: of the SHRAM, for all
+    buffers; operands: inputs with a buffer; accumulates: no elementwise pass.
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    upscale: int
+    flat: bool
+    depth: int
+    bits: int
     granule: int
-    table_banks: int
-    second_operand: bool
+    banks: int
+    operands: int
+    accumulates: bool
+
+
+class _Fitting(NamedTuple):
+    """Blocks that fit, a column each, in the order of the search: depth outermost, then height, then width."""
+
+    blocks: Ints
+    inputs: Ints
+    measures: Floats  # see _Choices, in this order
+    small: NDArray[np.bool_]
+
+
+class _Choices(NamedTuple):
+    """Those of the fitting blocks that an output of a certain size has use for.
+
+    counted: height, width, depth as they count in the traffic; area, volume: of the input blocks.
+    """
+
+    at: Ints  # of the fitting ones
+    counted: Floats
+    area: Floats
+    volume: Floats
+    elements: Floats
 
 
 def is_part_kernel(work: Work) -> bool:
@@ -70,14 +96,19 @@ def choose_blocks(arch: Arch, work: Work) -> Blocks | None:
     return Blocks(*found, order)  # type: ignore[arg-type]
 
 
+def forget() -> None:
+    """Empty the memos of the search, for measurements of a first time."""
+    for memo in (choose_blocks, _choices, _depths, _fitting):
+        memo.cache_clear()
+
+
 def _matmul_blocks(arch: Arch, work: Work) -> Blocks | None:
     """Blocks of the sum and of the product: for a part of the rows, so that the two passes do not wait in turn."""
     product, total = matmul_parts(work)
     (height, width, depth), one = _parts(arch, work.ifm), (work.ifm[0], work.ifm[1], 1)
-    first = _search(
-        arch, replace(product, ifm=(height, width, depth), ofm=(height, width, depth), ifm2=(work.ifm[0], 1, depth))
-    )
-    second = _search(arch, replace(total, ifm=(height, width, depth), ofm=_parts(arch, one), ifm_bits=INT32_BITS))
+    part = (height, width, depth)
+    first = _search(arch, product._replace(ifm=part, ofm=part, ifm2=(work.ifm[0], 1, depth)))
+    second = _search(arch, total._replace(ifm=part, ofm=_parts(arch, one), ifm_bits=INT32_BITS))
     return None if first is None or second is None else Blocks(*second, "depth_first", first)
 
 
@@ -95,146 +126,179 @@ def _parts(arch: Arch, shape: Hwc) -> Hwc:
 def _search(arch: Arch, work: Work) -> tuple[Hwc, Hwc] | None:
     """(input, output) block of least cost."""
     if work.unit == "copy":  # in the order in which it is read
-        work = replace(work, ofm=work.ifm)
-    query = _query(arch, work)
-    blocks = _candidates(arch, work)
-    inputs = _ifm_blocks(query, blocks)
-    fitted = _fitted(query, blocks)
-    possible = np.flatnonzero(_fits(query, fitted, inputs))
-    if not possible.size:
+        work = work._replace(ofm=work.ifm)
+    fetched = work.ifm2 if work.ifm2 is not None and volume(work.ifm2) > volume(work.ifm) else work.ifm
+    room = _room(arch, work, fetched[2])
+    (rows, columns, outputs), (height, width, depth) = work.ofm, arch.ofm_block_max
+    row, column, step = arch.ofm_ublock
+    limit = round_up(min(outputs, depth), step)
+    sides = round_up(min(rows, height), row), round_up(min(columns, width), column)
+    choices = _choices(arch, room, sides, limit, min(outputs, limit + 1))
+    if not choices.at.size:
         return None
-    blocks, inputs, fitted = blocks[:, possible], inputs[:, possible], fitted[:, possible]
-    at = _cheapest(_traffic(query, fitted, blocks, inputs), _coverage(query, inputs), blocks)
-    return _hwc(inputs[:, at]), _hwc(blocks[:, at])
+    fitting = _fitting(arch, room)
+    at = _cheapest(_traffic(arch, work, fetched, choices), fetched, choices.at, fitting)
+    return _hwc(fitting.inputs[:, at]), _hwc(fitting.blocks[:, at])
 
 
 def _hwc(column: Ints) -> Hwc:
-    return int(column[0]), int(column[1]), int(column[2])
+    height, width, depth = column.tolist()
+    return height, width, depth
 
 
-def _candidates(arch: Arch, work: Work) -> Ints:
-    """All output blocks (3, n) in the order of the search: depth outermost, then height, then width."""
-    space = tuple(round_up(min(o, m), u) for o, m, u in zip(work.ofm, arch.ofm_block_max, arch.ofm_ublock, strict=True))
-    return _grid(_depths(arch, work, space[2]), space[0], space[1], arch.ofm_ublock[0], arch.ofm_ublock[1])
-
-
-@functools.lru_cache(maxsize=256)
-def _grid(depths: tuple[int, ...], height: int, width: int, row: int, column: int) -> Ints:
-    heights, widths = np.arange(row, height + 1, row), np.arange(column, width + 1, column)
-    grid = np.meshgrid(np.array(depths), heights, widths, indexing="ij")
-    found = np.stack([grid[1].ravel(), grid[2].ravel(), grid[0].ravel()]).astype(np.int64)
-    found.setflags(write=False)  # shared by all searches over the same space
-    return found
-
-
-def _cheapest(cost: Floats, coverage: Floats, blocks: Ints) -> int:
-    """The first block of least cost; a later equal one replaces it if it is small and covers the input no worse."""
-    equal = np.flatnonzero(cost == cost.min())
-    found, best = int(equal[0]), math.inf
-    for at in equal[1:]:
-        if coverage[at] <= best and blocks[0, at] <= SMALL and blocks[1, at] <= SMALL:
-            found, best = int(at), float(coverage[at])
-    return found
-
-
-def _query(arch: Arch, work: Work) -> _Query:
-    fetched = work.ifm2 if work.ifm2 is not None and volume(work.ifm2) > volume(work.ifm) else work.ifm
+def _room(arch: Arch, work: Work, fetched_depth: int) -> _Room:
+    """The terms of a pass that its fitting blocks depend on."""
     elementwise = work.unit == "elementwise"
-    part = is_part_kernel(work)
     scalar = elementwise and (volume(work.ifm) == 1 or (work.ifm2 is not None and volume(work.ifm2) == 1))
     small_type = work.ifm_bits == WORD_BITS
     granule = (arch.ifm_elementwise_granule if elementwise else arch.ifm_granule) if small_type else arch.ifm32_granule
-    return _Query(
-        arch,
-        work,
-        fetched,
-        part,
-        equal_depth=elementwise or work.unit in ("pool", "depthwise"),
-        ifm_depth=round_up(min(fetched[2], PART_DEPTH if part else FULL_DEPTH), arch.ifm_ublock_depth),
-        granule=granule,
-        table_banks=max(TABLE_BANKS if work.activation == "lut" else 0, arch.reserved_end_banks),
-        second_operand=elementwise and not (scalar and small_type),
+    table = max(TABLE_BANKS if work.activation == "lut" else 0, arch.reserved_end_banks)
+    height, width = _dilated(work)
+    depth = 0
+    if not elementwise and work.unit not in ("pool", "depthwise"):
+        deepest = PART_DEPTH if is_part_kernel(work) else FULL_DEPTH
+        depth = round_up(min(fetched_depth, deepest), arch.ifm_ublock_depth)
+    return _Room(
+        (min(height, arch.subkernel_max), min(width, arch.subkernel_max)),
+        work.stride,
+        work.upscale,
+        work.ofm[0] == 1 and work.kernel[0] == 1 and arch.ofm_ublock[0] > 1,
+        depth,
+        work.ifm_bits,
+        granule,
+        arch.shram_banks - table - arch.reserved_output_banks,
+        2 if elementwise and not (scalar and small_type) else 1,
+        not elementwise,
     )
 
 
-def _depths(arch: Arch, work: Work, limit: int) -> tuple[int, ...]:
-    """Block depths tried: micro-block steps, rounded to 16 while the output is deeper."""
-    step = arch.ofm_ublock[2]
-    depth = max(step, min(limit, arch.split_depth))
-    out: list[int] = []
+def _dilated(work: Work) -> tuple[int, int]:
+    """Height and width that a kernel reaches over."""
+    (h, w), (dh, dw) = work.kernel, work.dilation
+    return (h - 1) * dh + 1, (w - 1) * dw + 1
+
+
+@functools.lru_cache(maxsize=4096)
+def _choices(arch: Arch, room: _Room, sides: tuple[int, int], limit: int, outputs: int) -> _Choices:
+    """Blocks up to the sides of an output, and of a depth that is tried for it."""
+    found = _fitting(arch, room)
+    height, width, depth = found.blocks
+    within = _depths(arch.ofm_ublock[2], arch.split_depth, arch.ofm_block_max[2], outputs, limit)[depth]
+    within &= height <= sides[0]
+    within &= width <= sides[1]
+    at = within.nonzero()[0]
+    measures = found.measures.take(at, axis=1)
+    return _Choices(at, measures[:3], *measures[3:])
+
+
+@functools.lru_cache(maxsize=4096)
+def _depths(step: int, split: int, most: int, outputs: int, limit: int) -> NDArray[np.bool_]:
+    """Which block depths are tried: micro-block steps, rounded to 16 while the output is deeper."""
+    tried = np.zeros(round_up(most, step) + 1, np.bool_)
+    depth = max(step, min(limit, split))
     while True:
-        if depth < work.ofm[2]:
-            depth = round_up(depth, arch.split_depth)
+        if depth < outputs:
+            depth = round_up(depth, split)
         if depth > limit:
-            return tuple(out)
-        out.append(depth)
+            return tried
+        tried[depth] = True
         depth += step
+
+
+@functools.lru_cache(maxsize=1024)
+def _fitting(arch: Arch, room: _Room) -> _Fitting:
+    """Blocks whose buffers fit the SHRAM: input x 2 (two operands), accumulators x 2."""
+    blocks = _candidates(arch, room)
+    inputs = _ifm_blocks(arch, room, blocks)
+    area = inputs[0] * inputs[1]
+    row_bytes = _ceil(inputs[2] * room.bits // BITS_PER_BYTE, BITS_PER_BYTE)
+    banks = _ceil(-(-area * row_bytes // arch.bank_bytes) * DOUBLE, room.granule) * room.operands
+    counted = blocks
+    if room.flat:  # a 1-D convolution on 2-high micro-blocks needs accumulators for one row only
+        counted = np.stack([np.minimum(blocks[0], 1), blocks[1], blocks[2]])
+    if room.accumulates:
+        acc_bytes = counted[0] * counted[1] * _ceil(counted[2], BITS_PER_BYTE) * arch.acc_bits // BITS_PER_BYTE
+        banks = banks + _ceil(-(-acc_bytes // arch.bank_bytes) * DOUBLE, arch.acc_granule)
+    fit = np.flatnonzero(banks <= room.banks)
+    blocks, inputs, counted, area = blocks[:, fit], inputs[:, fit], counted[:, fit], area[fit]
+    measures = np.stack([*counted, area, area * inputs[2], blocks[0] * blocks[1] * blocks[2]]).astype(np.float64)
+    return _Fitting(blocks, inputs, measures, (blocks[0] <= SMALL) & (blocks[1] <= SMALL))
+
+
+def _candidates(arch: Arch, room: _Room) -> Ints:
+    """All output blocks (3, n) in the order of the search, less those whose accumulators (or inputs) alone do not fit.
+
+    An input block of an elementwise pass is no smaller than its output block, of another one at least one granule.
+    """
+    if room.accumulates:
+        banks, granule, bits = room.banks - room.granule, arch.acc_granule, arch.acc_bits
+    else:
+        banks, granule, bits = room.banks // room.operands, room.granule, room.bits
+    most = banks // granule * granule // DOUBLE * arch.bank_bytes * BITS_PER_BYTE // bits
+    height, width, depth = (
+        np.arange(step, round_up(most, step) + 1, step)
+        for most, step in zip(arch.ofm_block_max, arch.ofm_ublock, strict=True)
+    )
+    rows = np.minimum(height, 1) if room.flat else height
+    z, y, x = np.nonzero(depth[:, None, None] * (rows[:, None] * width) <= most)
+    return np.stack([height[y], width[x], depth[z]])
+
+
+def _ifm_blocks(arch: Arch, room: _Room, ofm: Ints) -> Ints:
+    """Input blocks that feed output blocks (3, n); kernels are cut into sub-kernels of at most 8 x 8."""
+    sides = []
+    for axis in (0, 1):
+        reach = (ofm[axis] - 1) * room.stride[axis] + room.kernel[axis]
+        if room.upscale > 1:
+            reach = -(-reach // room.upscale)
+        sides.append(_ceil(reach, arch.ofm_ublock[axis]))
+    return np.stack([*sides, np.full_like(ofm[2], room.depth) if room.depth else ofm[2]])
 
 
 def _ceil(numbers: Ints, step: int) -> Ints:
     """Each number rounded up to a multiple of `step`."""
-    return -(-numbers // step) * step
+    return numbers if step == 1 else -(-numbers // step) * step
 
 
-def _area(blocks: Ints) -> Ints:
-    return np.asarray(blocks[0] * blocks[1])
+def _cheapest(cost: Floats, fetched: Hwc, places: Ints, found: _Fitting) -> int:
+    """The first block of least cost; of later equal ones the last of the small that cover most of the input."""
+    first = cost.argmin()
+    equal = places[(cost == cost[first]).nonzero()[0]]
+    if len(equal) > 1:
+        later = equal[1:][found.small[equal[1:]]][::-1]
+        if later.size:
+            rows, columns = found.inputs[0, later], found.inputs[1, later]
+            covered = np.minimum(rows, fetched[0]) * np.minimum(columns, fetched[1])
+            return int(later[covered.argmax()])
+    return int(places[first])
 
 
-def _ifm_blocks(query: _Query, ofm: Ints) -> Ints:
-    """Input blocks that feed output blocks (3, n); kernels are cut into sub-kernels of at most 8 x 8."""
-    arch, work = query.arch, query.work
-    sides = []
-    for axis in (0, 1):
-        dilated = (work.kernel[axis] - 1) * work.dilation[axis] + 1
-        reach = (ofm[axis] - 1) * work.stride[axis] + min(dilated, arch.subkernel_max)
-        sides.append(_ceil(-(-reach // work.upscale), arch.ofm_ublock[axis]))
-    return np.stack([*sides, ofm[2] if query.equal_depth else np.full_like(ofm[2], query.ifm_depth)])
-
-
-def _fitted(query: _Query, ofm: Ints) -> Ints:
-    """A 1-D convolution on 2-high micro-blocks needs accumulators for one row only."""
-    work = query.work
-    if work.ofm[0] == 1 and work.kernel[0] == 1 and query.arch.ofm_ublock[0] > 1:
-        return np.stack([np.minimum(ofm[0], 1), ofm[1], ofm[2]])
-    return ofm
-
-
-def _fits(query: _Query, ofm: Ints, ifm: Ints) -> NDArray[np.bool_]:
-    """Whether the buffers fit the SHRAM: output staging, input x 2 (two operands), accumulators x 2, table."""
-    arch = query.arch
-    row_bytes = _ceil(ifm[2] * query.work.ifm_bits // BITS_PER_BYTE, BITS_PER_BYTE)
-    ifm_banks = _ceil(-(-_area(ifm) * row_bytes // arch.bank_bytes) * DOUBLE, query.granule)
-    end = arch.shram_banks - query.table_banks
-    start = arch.reserved_output_banks + ifm_banks
-    if query.work.unit == "elementwise":
-        return np.asarray(start + (ifm_banks if query.second_operand else 0) <= end)
-    acc_bytes = _area(ofm) * _ceil(ofm[2], BITS_PER_BYTE) * arch.acc_bits // BITS_PER_BYTE
-    return np.asarray(start + _ceil(-(-acc_bytes // arch.bank_bytes) * DOUBLE, arch.acc_granule) <= end)
-
-
-def _traffic(query: _Query, fitted: Ints, ofm: Ints, ifm: Ints) -> Floats:
+def _traffic(arch: Arch, work: Work, fetched: Hwc, found: _Choices) -> Floats:
     """Input and weight elements fetched for each output element (elementwise: number of blocks)."""
-    work, elements = query.work, volume(query.work.ofm)
-    parts = [o / b for o, b in zip(work.ofm, fitted, strict=True)]
+    elements = volume(work.ofm)
     if work.unit == "elementwise":
-        cost = elements / (_area(ofm) * ofm[2])
-    elif work.unit == "pool":
-        # Windows that do not overlap cost the same in any block: only rounding to single precision tells them apart.
-        fetch = _single((_area(ifm) * query.fetched[2] * _repeats(query)).astype(np.float64))
-        cost = _single(_single(_single(fetch * _single(parts[0])) * _single(parts[1])) / elements)
+        cost = elements / found.elements
     else:
-        full = [-(-o // b) for o, b in zip(work.ofm, fitted, strict=True)]
-        weights: Floats = np.zeros(ofm.shape[1])
-        if work.unit in ("conv", "depthwise", "vector"):
-            weights = (work.kernel[0] * work.kernel[1] * query.fetched[2] * full[0] * full[1]).astype(np.float64)
+        parts = np.array([[float(side)] for side in work.ofm]) / found.counted
+        cost = found.area * (fetched[2] * _repeats(arch, work))
+        if work.unit == "pool":
+            # Windows that do not overlap cost the same in any block: only rounding to single precision tells them
+            # apart.
+            cost = _single(_single(_single(_single(cost) * _single(parts[0])) * _single(parts[1])) / elements)
+        else:
+            cost *= parts[0]
+            cost *= parts[1]
+            whole = np.ceil(parts)
             if work.unit != "depthwise":
-                weights = weights * (parts[2] * fitted[2])
-        fetch = _area(ifm) * query.fetched[2] * _repeats(query) * parts[0] * parts[1]
-        if not query.equal_depth:
-            fetch = fetch * full[2]
-        cost = (fetch + weights) / elements
-    half = volume(query.fetched) < _area(ifm) * ifm[2] * DOUBLE
-    return np.asarray(np.where(half, cost / DOUBLE, cost))
+                cost *= whole[2]
+            if work.unit in ("conv", "depthwise", "vector"):
+                weights = whole[0] * whole[1]
+                weights *= work.kernel[0] * work.kernel[1] * fetched[2]
+                if work.unit != "depthwise":
+                    weights *= parts[2] * found.counted[2]
+                cost += weights
+            cost /= elements
+    return np.where(found.volume > volume(fetched) / DOUBLE, cost / DOUBLE, cost)
 
 
 def _single(values: Floats) -> Floats:
@@ -242,14 +306,6 @@ def _single(values: Floats) -> Floats:
     return values.astype(np.float32).astype(np.float64)
 
 
-def _repeats(query: _Query) -> int:
-    work, limit = query.work, query.arch.subkernel_max
-    count = 1
-    for axis in (0, 1):
-        count *= ceil_div((work.kernel[axis] - 1) * work.dilation[axis] + 1, limit)
-    return count
-
-
-def _coverage(query: _Query, ifm: Ints) -> Floats:
-    covered = np.minimum(ifm[0], query.fetched[0]) * np.minimum(ifm[1], query.fetched[1])
-    return np.asarray(area(query.fetched) / np.maximum(1, covered))
+def _repeats(arch: Arch, work: Work) -> int:
+    height, width = _dilated(work)
+    return ceil_div(height, arch.subkernel_max) * ceil_div(width, arch.subkernel_max)

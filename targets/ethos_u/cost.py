@@ -3,15 +3,15 @@
 An operator is cut into hardware passes (mapping.py); each has blocks (blocks.py), cycles and port traffic (cycles.py),
 weights and their staging (weights.py). lanes.py adds them up at three corners of the numbers: least, nominal, most.
 `calibration` scales all cycles: 1 = the vendor's tool, its bounds = silicon seen.
-energy = MACs + busy cycles + bytes of each memory.
+energy = MACs + outputs + bytes of each memory, which do not depend on time, + calibrated cycles.
 """
 
 from __future__ import annotations
 
-from h4hc.costtypes import ZERO, Bound, Cost, Interval, Mode, Term
+from h4hc.costtypes import CLOCK, ZERO, Bound, Cost, Interval, Mode, Term
 from h4hc.quantity import Quantity, at_clock, whole
 from h4hc.workload import Op, Workload
-from targets.ethos_u.lanes import Lanes, Operator, Pass, operator, operator_lanes, stage_rates
+from targets.ethos_u.lanes import Lanes, Operator, Pass, operator, operator_lanes, stages
 from targets.ethos_u.mapping import is_free
 from targets.ethos_u.spec import EthosUSpec
 
@@ -35,12 +35,12 @@ def op_cost(spec: EthosUSpec, op: Op, mode: Mode, workload: Workload) -> Cost:
 def _cost(spec: EthosUSpec, known: Operator, mode: Mode) -> Cost:
     lanes, parts = known.lanes, known.parts[1]
     nominal = lanes[1]
-    terms = _terms(spec, lanes)
+    cycles, terms = _terms(spec, lanes)
     sram, second = nominal.sram_read + nominal.sram_written, nominal.second_read + nominal.second_written
     return Cost.from_terms(
         mode,
         tuple(t for t in terms if t.latency != ZERO or t.energy != ZERO),
-        cycles=max(1, nominal.total),
+        cycles=max(1, round(cycles[1])),
         bound=_bound(parts, nominal),
         bytes_moved=tuple((name, count) for name, count in (("sram", sram), ("flash", second)) if count),
         model=MODEL,
@@ -63,7 +63,7 @@ def hidden(spec: EthosUSpec, before: Op, op: Op, workload: Workload) -> Interval
         slack = earlier.parts[at][-1].cost.cycles
         behind = operator_lanes(spec, own.parts[at], corner, slack)
         saved.append(max(0, own.lanes[at].total - behind.total))
-    return _time(spec, _ordered(saved[0], saved[1], saved[2]))
+    return at_clock(_calibrated(spec, _ordered(saved[0], saved[1], saved[2])), spec.clock_hz)
 
 
 def _ordered(low: float, nominal: float, high: float) -> Three:
@@ -71,31 +71,43 @@ def _ordered(low: float, nominal: float, high: float) -> Three:
     return min(low, nominal), nominal, max(nominal, high)
 
 
-def _terms(spec: EthosUSpec, lanes: tuple[Lanes, ...]) -> tuple[Term, ...]:
-    """array, feature maps, weights in parallel; then the cycles by which each pass's own maximum exceeds theirs."""
-    array = _ordered(*(float(x.array) for x in lanes))
-    sram, second = _ordered(*(x.sram for x in lanes)), _ordered(*(x.second for x in lanes))
-    stalls = _ordered(*(max(0.0, x.total - max(x.array, x.sram, x.second)) for x in lanes))
-    return (
-        Term("array", "parallel", _time(spec, array), _array_energy(spec, lanes[1]), "mac_array"),
-        Term("feature maps", "parallel", _time(spec, sram), _sram_energy(spec, lanes), "sram"),
-        Term("weights", "parallel", _time(spec, second), _second_energy(spec, lanes), "flash"),
-        Term("port stalls", "serial", _time(spec, stalls), ZERO, "sram"),
+def _terms(spec: EthosUSpec, lanes: tuple[Lanes, ...]) -> tuple[Three, tuple[Term, ...]]:
+    """Cycles, and the terms they are the sum of.
+
+    array, feature maps, weights in parallel; then the cycles by which each pass's own maximum exceeds theirs; the clock
+    runs through all of them.
+    """
+    array = _calibrated(spec, _ordered(*(float(x.array) for x in lanes)))
+    sram = _calibrated(spec, _ordered(*(x.sram for x in lanes)))
+    second = _calibrated(spec, _ordered(*(x.second for x in lanes)))
+    stalls = _calibrated(spec, _ordered(*(max(0.0, x.total - max(x.array, x.sram, x.second)) for x in lanes)))
+    low, nominal, high = (max(busy) + wait for *busy, wait in zip(array, sram, second, stalls, strict=True))
+    hz = spec.clock_hz
+    return (low, nominal, high), (
+        Term("array", "parallel", at_clock(array, hz), _array_energy(spec, lanes[1]), "mac_array"),
+        Term("feature maps", "parallel", at_clock(sram, hz), _sram_energy(spec, lanes), "sram"),
+        Term("weights", "parallel", at_clock(second, hz), _second_energy(spec, lanes), "flash"),
+        Term("port stalls", "serial", at_clock(stalls, hz), ZERO, "sram"),
+        clock_term(spec, (low, nominal, high)),
     )
 
 
-def _time(spec: EthosUSpec, cycles: Three) -> Interval:
-    """Cycles as time, scaled by the calibration."""
+def _calibrated(spec: EthosUSpec, cycles: Three) -> Three:
     by = spec.calibration
-    return at_clock((cycles[0] * by.low, cycles[1] * by.value, cycles[2] * by.high), spec.clock_hz)
+    return cycles[0] * by.low, cycles[1] * by.value, cycles[2] * by.high
+
+
+def clock_term(spec: EthosUSpec, cycles: Three) -> Term:
+    """What each of the operator's calibrated cycles costs, at work or waiting."""
+    return Term("clock", "serial", ZERO, _energy(spec.cycle_energy, cycles), CLOCK)
 
 
 def _array_energy(spec: EthosUSpec, lanes: Lanes) -> Interval:
-    return whole(spec.mac_energy.times(lanes.macs)) + whole(spec.cycle_energy.times(lanes.total))
+    return whole(spec.mac_energy.times(lanes.macs)) + whole(spec.output_energy.times(lanes.outputs))
 
 
-def _energy(low: Quantity, counts: tuple[int, int, int]) -> Interval:
-    return whole((counts[0] * low.low, counts[1] * low.value, counts[2] * low.high))
+def _energy(each: Quantity, counts: Three) -> Interval:
+    return whole((counts[0] * each.low, counts[1] * each.value, counts[2] * each.high))
 
 
 def _sram_energy(spec: EthosUSpec, lanes: tuple[Lanes, ...]) -> Interval:
@@ -125,15 +137,13 @@ def _bound(parts: tuple[Pass, ...], lanes: Lanes) -> Bound:
 def _view_cost(spec: EthosUSpec, mode: Mode) -> Cost:
     """Nothing moves: another address in the command stream."""
     over = spec.view_overhead
-    energy = whole(
-        (over.low * spec.cycle_energy.low, over.value * spec.cycle_energy.value, over.high * spec.cycle_energy.high)
-    )
-    term = Term("command", "serial", at_clock(over.times(1), spec.clock_hz), energy, "command stream")
-    marks = tuple(sorted({over.mark, spec.cycle_energy.mark}))
+    cycles = _calibrated(spec, over.times(1))
+    term = Term("command", "serial", at_clock(cycles, spec.clock_hz), ZERO, "command stream")
+    marks = tuple(sorted({over.mark, spec.calibration.mark, spec.cycle_energy.mark}))
     return Cost.from_terms(
         mode,
-        (term,),
-        cycles=max(1, int(over.value)),
+        (term, clock_term(spec, cycles)),
+        cycles=max(1, round(cycles[1])),
         bound=Bound.OVERHEAD,
         bytes_moved=(),
         model=MODEL,
@@ -145,16 +155,19 @@ def _view_cost(spec: EthosUSpec, mode: Mode) -> Cost:
 def _marks(spec: EthosUSpec, parts: tuple[Pass, ...], lanes: Lanes) -> tuple[str, ...]:
     """Marks of the numbers that this operator's cost rests on."""
     shared, port, second = spec.shared, spec.sram_port, spec.flash_port
-    used = [q for p in parts for q in stage_rates(spec, p.work)]
+    used: list[Quantity] = [getattr(spec.variant, name) for p in parts for name in stages(p.work)]
     used += [port.bytes_per_cycle, port.read_latency, port.write_latency, port.burst]
     used += [spec.calibration, spec.cycle_energy, shared.sram.read_energy, shared.sram.write_energy]
     if lanes.macs:
         used.append(spec.mac_energy)
+    if lanes.outputs:
+        used.append(spec.output_energy)
     if any(p.work.weights for p in parts):
         used.append(spec.weight_ratio)
-    if any(p.work.activation == "lut" for p in parts):
+    tables = any(p.work.activation == "lut" for p in parts)
+    if tables:
         used.append(spec.table_load)
-    if lanes.second_read or lanes.second_written or (spec.memory_mode != "Sram_Only" and spec.table_load in used):
+    if lanes.second_read or lanes.second_written or (spec.memory_mode != "Sram_Only" and tables):
         used += [shared.flash.bandwidth, shared.flash.read_energy, second.read_latency]
     if lanes.second_written:
         used += [second.write_latency, second.write_energy, second.burst]

@@ -7,8 +7,9 @@ bytes on the port, bursts included.
 
 from __future__ import annotations
 
+import functools
 import math
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from h4hc.units import ceil_div
 from targets.ethos_u.work import Arch, Blocks, Format, Hwc, Work, area, round_up, smaller, volume
@@ -26,8 +27,7 @@ WORD_BITS, INT32_BITS = 8, 32
 NOISE_DIGITS = 3  # of a sum of floats that is rounded up
 
 
-@dataclass(frozen=True)
-class Port:
+class Port(NamedTuple):
     """A memory as the NPU's port sees it."""
 
     bytes_per_cycle: float
@@ -36,8 +36,7 @@ class Port:
     burst_bytes: int
 
 
-@dataclass(frozen=True)
-class Ports:
+class Ports(NamedTuple):
     """The memory each operand of a pass lies in; `scratch` is where a product of activations keeps its rows."""
 
     ifm: Port
@@ -47,17 +46,19 @@ class Ports:
     scratch: Port
 
 
-@dataclass(frozen=True)
-class Rates:
+class Rates(NamedTuple):
     """Cycles an output element takes in the output stage; product: in the first half of a product of activations."""
 
     output: float
     product: float = 0.0
 
 
-@dataclass(frozen=True)
-class PassCost:
-    """cycles of the array; bytes each operand moves; times each weight is read; multiply-accumulates."""
+class PassCost(NamedTuple):
+    """cycles of the array; bytes each operand moves; times each weight is read; work done.
+
+    macs: multiply-accumulates of the array; of a pooling what its windows add or compare. outputs: elements that pass
+    the output stage. edges: cycles to fill the first block and to drain the last, of a pass through the MAC array.
+    """
 
     cycles: int
     mac_cycles: int
@@ -65,31 +66,41 @@ class PassCost:
     ifm_bytes: int
     ifm2_bytes: int
     ofm_bytes: int
-    scratch_bytes: int
+    scratch_read_bytes: int
+    scratch_written_bytes: int
     weight_passes: int
     macs: int
+    outputs: int
+    edges: tuple[int, int]
 
 
 def pass_cost(arch: Arch, work: Work, blocks: Blocks, ports: Ports, rates: Rates) -> PassCost:
     """Cost of one repetition of `work`."""
     reads, written = _traffic(arch, work, blocks, ports)
+    edges = (0, 0)
     ofm = smaller(work.ofm, blocks.ofm)
     xy = ceil_div(work.ofm[0], ofm[0]) * ceil_div(work.ofm[1], ofm[1])
-    scratch = macs = mac = 0
+    scratch = (0, 0)
+    macs = mac = 0
+    outputs = volume(work.ofm)
     match work.unit:
         case "elementwise":
             cycles = out = elementwise_cycles(arch, work, blocks, ports, rates.output)
         case "copy":
-            out, cycles = 0, _copy_cycles(reads[0], written, ports)
+            out = outputs = 0
+            cycles = _copy_cycles(reads[0], written, ports)
         case "matmul":
-            scratch = 2 * volume(work.ifm) * _columns(work)
+            macs = volume(work.ifm) * _columns(work)  # the sums; each product leaves through the output stage first
+            outputs += macs
+            scratch = _on_port(arch, ports.scratch, True, "nhwc", INT32_BITS, blocks.ifm, work.ifm, macs), macs
             cycles = out = _matmul_cycles(arch, work, blocks, ports, rates)
         case _:
-            mac, out, cycles = mac_cycles(arch, work, blocks, ports, rates.output)
+            edges = block_memory(arch, work, blocks, ports)
+            mac, out, cycles = mac_cycles(arch, work, blocks, edges, ports.constants.read_latency, rates.output)
             macs = work.kernel[0] * work.kernel[1] * volume(work.ofm)
             if work.unit not in ("depthwise", "pool"):
                 macs *= work.ifm[2]
-    return PassCost(cycles, mac, out, *reads, written, scratch, xy if work.weights else 0, macs)
+    return PassCost(cycles, mac, out, *reads, written, *scratch, xy if work.weights else 0, macs, outputs, edges)
 
 
 def _copy_cycles(read: int, written: int, ports: Ports) -> int:
@@ -108,8 +119,8 @@ def _columns(work: Work) -> int:
 def matmul_parts(work: Work) -> tuple[Work, Work]:
     """What the NPU does for each column of a product of activations: multiply to int32 by one row, then sum over k."""
     rows = work.ifm
-    product = replace(work, unit="elementwise", output="mul_int32", ofm=rows, ifm2=rows, ofm_bits=INT32_BITS)
-    total = replace(work, unit="reduce_sum", output="other", ofm=(rows[0], rows[1], 1), ifm2=None)
+    product = work._replace(unit="elementwise", output="mul_int32", ofm=rows, ifm2=rows, ofm_bits=INT32_BITS)
+    total = work._replace(unit="reduce_sum", output="other", ofm=(rows[0], rows[1], 1), ifm2=None)
     return product, total
 
 
@@ -117,40 +128,51 @@ def _matmul_cycles(arch: Arch, work: Work, blocks: Blocks, ports: Ports, rates: 
     """Product and sum of each column, one behind the other."""
     product, total = matmul_parts(work)
     assert blocks.product is not None, work
-    own = replace(blocks, ifm=blocks.product[0], ofm=blocks.product[1])
-    first = elementwise_cycles(arch, product, own, replace(ports, ofm=ports.scratch), rates.product)
-    _, _, second = mac_cycles(arch, total, blocks, replace(ports, ifm=ports.scratch), rates.output)
+    own = blocks._replace(ifm=blocks.product[0], ofm=blocks.product[1])
+    first = elementwise_cycles(arch, product, own, ports._replace(ofm=ports.scratch), rates.product)
+    edges = block_memory(arch, total, blocks, ports._replace(ifm=ports.scratch))
+    _, _, second = mac_cycles(arch, total, blocks, edges, 0, rates.output)
     return (first + second) * _columns(work)
 
 
 def mac_cycles(
-    arch: Arch, work: Work, blocks: Blocks, ports: Ports, per_output: float, depth: int | None = None
+    arch: Arch,
+    work: Work,
+    blocks: Blocks,
+    edges: tuple[int, int],
+    latency: float,
+    per_output: float,
+    depth: int | None = None,
 ) -> tuple[int, int, int]:
-    """(MAC cycles, output cycles, total) of a pass through the MAC array; depth: of a slice of its output channels."""
-    whole_ofm = work.ofm if depth is None else (work.ofm[0], work.ofm[1], depth)
-    ifm, ofm = smaller(work.ifm, blocks.ifm), smaller(whole_ofm, blocks.ofm)
+    """(MAC cycles, output cycles, total) of a pass through the MAC array.
+
+    edges: see block_memory; latency: of reading scales and biases; depth: of a slice of its output channels.
+    """
+    rows, columns, outs = work.ofm
+    outs = outs if depth is None else depth
     height, width, channels = arch.ofm_ublock
+    ofm = smaller((rows, columns, outs), blocks.ofm)
     if height > 1 and work.unit in ("conv", "vector") and _is_row(work):
         (height, width), ofm = WIDE_MICRO_BLOCK, (1, ofm[1], ofm[2])
-    n_xy = ceil_div(ofm[0], height) * ceil_div(ofm[1], width)
-    n_z = ceil_div(ofm[2], channels)
-    mac_block = sum(_kernel_cycles(arch, work, blocks, ifm[2], e, n_xy, n_z) for e in sub_kernels(arch, work))
+    n_y, n_x, n_z = ceil_div(ofm[0], height), ceil_div(ofm[1], width), ceil_div(ofm[2], channels)
+    ifm_depth = min(work.ifm[2], blocks.ifm[2])
+    kernels = sub_kernels(work.kernel, arch.subkernel_max)
+    mac_block = sum([_kernel_cycles(arch, work, blocks, ifm_depth, e, n_y * n_x, n_z) for e in kernels])
     if work.unit in ("conv", "vector", "reduce_sum"):
-        mac_block *= ceil_div(work.ifm[2], ifm[2])
+        mac_block *= ceil_div(work.ifm[2], ifm_depth)
     mac_block //= arch.cores
-    count = 1.0  # blocks, fractional at the edges, in whole micro-blocks
-    for whole, block, micro in zip(whole_ofm, ofm, (height, width, channels), strict=True):
-        count *= round_up(whole, micro) / round_up(block, micro)
+    # blocks, fractional at the edges, in whole micro-blocks
+    count = round_up(rows, height) / (n_y * height) * (round_up(columns, width) / (n_x * width))
+    count *= round_up(outs, channels) / (n_z * channels)
     out_block = int(per_output * volume(ofm))
     out_total = out_block * count + mac_block
     if work.weights:
-        out_block = max(out_block, int(BIAS_BYTES * ofm[2] * ports.constants.read_latency / BIAS_BUS_BITS))
+        out_block = max(out_block, int(BIAS_BYTES * ofm[2] * latency / BIAS_BUS_BITS))
     mac_total = mac_block * count + out_block
-    fill, drain = block_memory(arch, work, blocks, ports)
+    fill, drain = edges
     wait = abs(fill - drain) if count > 1 else 0
     floor = (wait + out_block + mac_block) // DPUS
-    mac_block, out_block = max(mac_block, floor), max(out_block, floor)
-    slow, fast = max(mac_block, out_block), min(mac_block, out_block)
+    fast, slow = sorted((max(mac_block, floor), max(out_block, floor)))
     return int(mac_total), int(out_total), int(slow * count) + fast + fill + drain
 
 
@@ -158,12 +180,12 @@ def _is_row(work: Work) -> bool:
     return work.ofm[0] == 1 and work.ofm[1] % 2 == 0 and work.kernel[0] == 1
 
 
-def sub_kernels(arch: Arch, work: Work) -> list[int]:
-    """Elements of each sub-kernel of at most 8 x 8."""
-    limit = arch.subkernel_max
-    rows = [min(work.kernel[0] - y, limit) for y in range(0, work.kernel[0], limit)]
-    columns = [min(work.kernel[1] - x, limit) for x in range(0, work.kernel[1], limit)]
-    return [r * c for c in columns for r in rows]
+@functools.lru_cache(maxsize=1024)
+def sub_kernels(kernel: tuple[int, int], limit: int) -> tuple[int, ...]:
+    """Elements of each sub-kernel of at most `limit` x `limit`."""
+    rows = [min(kernel[0] - y, limit) for y in range(0, kernel[0], limit)]
+    columns = [min(kernel[1] - x, limit) for x in range(0, kernel[1], limit)]
+    return tuple(r * c for c in columns for r in rows)
 
 
 def _kernel_cycles(arch: Arch, work: Work, blocks: Blocks, ifm_depth: int, e: int, n_xy: int, n_z: int) -> int:
@@ -192,6 +214,11 @@ def elementwise_cycles(arch: Arch, work: Work, blocks: Blocks, ports: Ports, per
 
 def _stored(arch: Arch, shape: Hwc, form: Format) -> Hwc:
     return (shape[0], shape[1], round_up(shape[2], arch.brick_depth)) if form == "brick" else shape
+
+
+def stored_bytes(arch: Arch, shape: Hwc, form: Format, bits: int) -> int:
+    """Bytes of a map as it lies in memory."""
+    return volume(_stored(arch, shape, form)) * bits // BITS_PER_BYTE
 
 
 def _operands(work: Work, ports: Ports) -> list[tuple[Hwc, Format, Port]]:
@@ -256,7 +283,7 @@ def _elements_read(arch: Arch, work: Work, blocks: Blocks) -> tuple[int, int]:
     xy = ceil_div(work.ofm[0], ofm[0]) * ceil_div(work.ofm[1], ofm[1])
     z = 1 if work.unit in ("depthwise", "pool") else ceil_div(work.ofm[2], ofm[2])
     fetch = area(ifm) * _stored(arch, work.ifm, work.ifm_format)[2]
-    return fetch * len(sub_kernels(arch, work)) * xy * z, 0
+    return fetch * len(sub_kernels(work.kernel, arch.subkernel_max)) * xy * z, 0
 
 
 def _elementwise_reads(arch: Arch, work: Work) -> tuple[int, int]:

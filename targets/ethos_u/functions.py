@@ -21,7 +21,6 @@ ELEMENTWISE = SUMS | PRODUCTS | SELECTIONS | frozenset({"squared_difference", "a
 
 REDUCTIONS = frozenset({"mean", "sum", "max", "min"})
 NORMS = frozenset({"layer_norm", "instance_norm", "group_norm", "rms_norm", "batch_norm"})
-IMAGE_NORMS = frozenset({"instance_norm", "group_norm"})  # over the positions of a channel or a group
 INNERMOST_ONLY = frozenset({"softmax", "layer_norm", "rms_norm", "sum"})  # no mapping over an outer axis
 COPIES = frozenset({"concat", "slice", "split", "pad", "tile"})
 MOVES = COPIES | {"transpose"}

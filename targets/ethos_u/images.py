@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from h4hc.workload import ConvParams, Op, OpKind, PoolParams, ResizeParams
 from targets.ethos_u.padding import needs_copy, read_padding
 from targets.ethos_u.work import Format, Hwc, Output, Work
@@ -31,8 +29,8 @@ def conv_passes(op: Op, p: ConvParams) -> tuple[Work, ...]:
     ins, outs = p.in_channels // p.groups, p.out_channels // p.groups
     work = Work("conv", "other", (h, w, ins), (oh, ow, outs), kernel, stride, dilation, weights=taps * ins * outs)
     if op.kind is OpKind.CONV_TRANSPOSE:  # zeros between the inputs, then a convolution of stride 1
-        return (replace(work, stride=(1, 1), upscale=max(stride)),)
-    return tuple(replace(part, times=part.times * p.groups) for part in _unrolled(work))
+        return (work._replace(stride=(1, 1), upscale=max(stride)),)
+    return tuple(part._replace(times=part.times * p.groups) for part in _unrolled(work))
 
 
 def _unrolled(work: Work) -> tuple[Work, ...]:
@@ -40,10 +38,10 @@ def _unrolled(work: Work) -> tuple[Work, ...]:
     if max(work.stride) <= MAX_STRIDE:
         return (work,)
     (kh, kw), positions = work.kernel, work.ofm[0] * work.ofm[1]
-    one = replace(work, ifm=(kh, kw, work.ifm[2]), ofm=(1, 1, work.ofm[2]), stride=(1, 1))
+    one = work._replace(ifm=(kh, kw, work.ifm[2]), ofm=(1, 1, work.ofm[2]), stride=(1, 1))
     if not work.weights or positions == 1:
-        return (replace(one, times=positions),)
-    return replace(one, shared="first"), replace(one, shared="again", times=positions - 1)
+        return (one._replace(times=positions),)
+    return one._replace(shared="first"), one._replace(shared="again", times=positions - 1)
 
 
 def pool_passes(p: PoolParams) -> tuple[Work, ...]:
@@ -78,7 +76,7 @@ def padded(image: Hwc, sides: tuple[tuple[int, int], ...], form: Format = "nhwc"
         for width in filter(None, side):
             sizes = [*whole[:axis], width, *image[axis + 1 :]]
             edge = (sizes[0], sizes[1], sizes[2])
-            passes.append(replace(passes[0], ifm=edge, ofm=edge, ifm_place="constant"))
+            passes.append(passes[0]._replace(ifm=edge, ofm=edge, ifm_place="constant"))
     return tuple(passes)
 
 
@@ -94,25 +92,30 @@ def resize_passes(p: ResizeParams) -> tuple[Work, ...]:
     factor = max((oh - less) // max(1, h - less), (ow - less) // max(1, w - less))
     if factor == 1:
         return (Work("pool", "other", (h, w, c), (oh, ow, c)),)
+    if h == w == 1:  # one pixel is repeated: added to a constant map of zeros
+        return (Work("elementwise", "add", (oh, ow, c), (oh, ow, c), ifm2=(1, 1, c), ifm_place="constant"),)
     if p.mode == "linear" and p.coordinates.endswith("half_pixel"):
         return _phases((h, w, c))
     works: list[Work] = []
+    form: Format = "nhwc"
     for _ in range(factor.bit_length() - 2):
-        works.append(Work("pool", "other", (h, w, c), (DOUBLED * h, DOUBLED * w, c), TAPS, upscale=DOUBLED))
-        h, w = DOUBLED * h, DOUBLED * w
-    last = Work("pool", "other", (h, w, c), (oh, ow, c), TAPS, upscale=DOUBLED)
+        doubled = (DOUBLED * h, DOUBLED * w, c)
+        works.append(Work("pool", "other", (h, w, c), doubled, TAPS, upscale=DOUBLED, ifm_format=form))
+        works[-1] = works[-1]._replace(ofm_format="brick")
+        (h, w, c), form = doubled, "brick"
+    last = Work("pool", "other", (h, w, c), (oh, ow, c), TAPS, upscale=DOUBLED, ifm_format=form)
     if p.mode == "linear":
-        last = replace(last, kernel=(factor, factor))
+        last = last._replace(kernel=(factor, factor))
     elif aligned:
-        last = replace(last, unit="depthwise", kernel=(factor, factor), weights=factor * factor * c)
+        last = last._replace(unit="depthwise", kernel=(factor, factor), weights=factor * factor * c)
     return (*works, last)
 
 
 def _phases(image: Hwc) -> tuple[Work, ...]:
     """Each phase takes as long as the whole output: the pixels of the others lie between its own."""
     h, w, c = image
-    copies = padded(image, ((1, 1), (1, 1), (0, 0)), "brick")
-    edges = [replace(copy, ifm_place="inner") for copy in copies]
+    copies = padded(image, ((1, 1), (1, 1), (0, 0)))
+    edges = [copy._replace(ifm_place="inner") for copy in copies]
     grown = (DOUBLED * h - 1, DOUBLED * w - 1, c)
-    phase = Work("depthwise", "other", (h + 2, w + 2, c), grown, TAPS, ifm_format="brick", weights=4 * c)
+    phase = Work("depthwise", "other", (h + 2, w + 2, c), grown, TAPS, weights=4 * c)
     return (*edges, *(phase,) * (DOUBLED * DOUBLED))

@@ -7,24 +7,21 @@ The array also waits for tables and for first weights; what is left of the pass 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from h4hc.errors import CostModelError
-from h4hc.quantity import Quantity
 from h4hc.workload import Op, Workload
 from targets.ethos_u.blocks import choose_blocks
-from targets.ethos_u.cycles import PassCost, Port, Ports, Rates, block_memory, mac_cycles, pass_cost
+from targets.ethos_u.cycles import PassCost, Port, Ports, Rates, mac_cycles, pass_cost, stored_bytes
 from targets.ethos_u.mapping import passes
 from targets.ethos_u.softmax import INT32
 from targets.ethos_u.spec import Corner, EthosUSpec
-from targets.ethos_u.weights import Question, Staging, Streams, choose_staging, encoded, transfer_cycles
-from targets.ethos_u.work import Blocks, Place, Work
+from targets.ethos_u.weights import Question, Staging, Streams, choose_staging, encoded, filled_weights, transfer_cycles
+from targets.ethos_u.work import Arch, Blocks, Place, Work
 
 
-@dataclass(frozen=True)
-class Lanes:
+class Lanes(NamedTuple):
     """Cycles and bytes of an operator at one corner of its numbers.
 
     total: sum over the passes of the busiest lane; slack: cycles behind which the next operator may fetch weights.
@@ -39,23 +36,27 @@ class Lanes:
     second_read: int = 0
     second_written: int = 0
     macs: int = 0
+    outputs: int = 0
     slack: int = 0
 
 
-@dataclass(frozen=True)
-class Pass:
+class Pass(NamedTuple):
     """A pass with its blocks, its cost with all operands at hand, and whether each map lies in SRAM."""
 
     work: Work
     blocks: Blocks
     cost: PassCost
-    in_sram: tuple[bool, bool, bool]  # first input, second input, output
-    slice_cycles: Callable[[int], int]  # of so many output channels, their scales at hand in SRAM
-    edge_cycles: tuple[int, int]  # to fill the first block, and to drain the last one
+    in_sram: tuple[bool, ...]  # first input, second input, output
+    slice_cycles: Callable[[int], int] | None  # of so many output channels, their scales at hand in SRAM
+    filled: int  # weights with the zeros that fill up blocks
+
+    @property
+    def waits(self) -> bool:
+        """Whether it depends on the pass before: for its weights or for a table of its own."""
+        return self.work.weights > 0 or (self.work.activation == "lut" and self.work.is_plain)
 
 
-@dataclass(frozen=True)
-class Operator:
+class Operator(NamedTuple):
     """An operator at the three corners of the numbers: its passes, and its lanes as the first of a network."""
 
     parts: tuple[tuple[Pass, ...], ...]
@@ -70,101 +71,133 @@ def operator(spec: EthosUSpec, op: Op, workload: Workload) -> Operator:
     works = passes(spec.blocks_arch, op, workload)
     if not works:
         raise CostModelError(f"no NPU cost for {op.id!r}", op.origin, f"kind {op.kind.value} has no mapping")
-    key = (works, _cached(spec, op, workload))
-    if key not in spec.memo:
-        parts: list[tuple[Pass, ...]] = []
-        for at, corner in enumerate(spec.corners):
-            same = next((i for i in range(at) if spec.corners[i].memories == corner.memories), None)
-            parts.append(tuple(_pass(spec, op, w, corner, key[1]) for w in works) if same is None else parts[same])
+    works = _spilled(spec, works, op, workload)
+    found = spec.memo.get(works)
+    if found is None:
+        made = {id(work): _pass(spec, op, work) for work in {id(w): w for w in works}.values()}
+        parts = tuple(zip(*(made[id(work)] for work in works), strict=True))
         lanes = (operator_lanes(spec, p, corner, None) for p, corner in zip(parts, spec.corners, strict=True))
-        spec.memo[key] = Operator(tuple(parts), tuple(lanes))
-    found = spec.memo[key]
+        found = spec.memo[works] = Operator(parts, tuple(lanes))
     assert isinstance(found, Operator)
     return found
 
 
-def _cached(spec: EthosUSpec, op: Op, workload: Workload) -> bool:
-    """Whether inner maps of this operator are kept in the cache of a dedicated SRAM: the largest fits it."""
-    largest = max((workload.tensor[n].size_bytes for n in (*op.inputs, *op.outputs)), default=0)
-    return largest <= spec.cache_bytes
+def _spilled(spec: EthosUSpec, works: tuple[Work, ...], op: Op, workload: Workload) -> tuple[Work, ...]:
+    """Passes of a dedicated SRAM: each map between operators or passes that is larger than the cache lies behind it."""
+    if spec.memory_mode != "Dedicated_Sram":
+        return works
+    arch, limit = spec.blocks_arch, spec.cache_bytes
+    chain = []
+    for work in works:
+        sizes = (
+            stored_bytes(arch, work.ifm, work.ifm_format, work.ifm_bits),
+            stored_bytes(arch, work.ifm2 or work.ifm, work.ifm2_format, work.ifm_bits),
+            stored_bytes(arch, work.ofm, work.ofm_format, work.ofm_bits),
+        )
+        chain.append(_moved(work, [size <= limit for size in sizes]))
+    # a pass may read or write a part of the operator's own map
+    if workload.tensor[op.inputs[0]].size_bytes > limit:
+        chain[0] = _moved(chain[0], [False, True, True])
+    if workload.tensor[op.outputs[0]].size_bytes > limit:
+        chain[-1] = _moved(chain[-1], [True, True, False])
+    return tuple(chain)
 
 
-def _pass(spec: EthosUSpec, op: Op, work: Work, corner: Corner, fits: bool) -> Pass:
-    blocks = choose_blocks(spec.blocks_arch, work)
+def _moved(work: Work, near: list[bool]) -> Work:
+    """A pass with those of its inner maps that are not near in the outer memory."""
+    ifm, ifm2, ofm = (
+        "outer" if place == "inner" and not stays else place
+        for place, stays in zip((work.ifm_place, work.ifm2_place, work.ofm_place), near, strict=True)
+    )
+    return work._replace(ifm_place=ifm, ifm2_place=ifm2, ofm_place=ofm)
+
+
+def _pass(spec: EthosUSpec, op: Op, work: Work) -> list[Pass]:
+    """A pass at the three corners; one object where the corners do not differ for it."""
+    arch = spec.blocks_arch
+    blocks = choose_blocks(arch, work)
     if blocks is None:
         raise CostModelError(f"no block of {op.id!r} fits the SHRAM", op.origin, f"kernel {work.kernel}")
-    places = (work.ifm_place, work.ifm2_place, work.ofm_place)
-    in_sram = tuple(_lies_in_sram(spec, place, fits) for place in places)
-    ifm, ifm2, ofm = (corner.sram if near else corner.second for near in in_sram)
-    constants = corner.sram if spec.memory_mode == "Sram_Only" else corner.second
-    scratch = corner.second if spec.memory_mode == "Dedicated_Sram" else corner.sram
-    ports = Ports(ifm, ifm2, ofm, constants, scratch)
-    rates = _rates(spec, work)
-    staged = replace(ports, constants=corner.sram)
+    in_sram = tuple([_lies_in_sram(spec, place) for place in (work.ifm_place, work.ifm2_place, work.ofm_place)])
+    filled = filled_weights(arch, work, blocks) if work.weights else 0
+    names = stages(work)
+    made: list[Pass] = []
+    seen: list[tuple[object, ...]] = []
+    for corner in spec.corners:
+        sram, second = corner.sram, corner.second
+        ifm, ifm2, ofm = (sram if near else second for near in in_sram)
+        constants = sram if spec.memory_mode == "Sram_Only" else second
+        scratch = second if spec.memory_mode == "Dedicated_Sram" else sram
+        rates = (
+            Rates(*[corner.rates[n] for n in names])
+            if work.unit == "matmul"
+            else Rates(max(corner.rates[n] for n in names))
+        )
+        # of the constants' port only the latency counts: what it brings is added with the weights
+        used = (ifm, ifm2 if work.ifm2 else None, ofm, constants.read_latency, scratch, sram, rates)
+        if used in seen:
+            made.append(made[seen.index(used)])
+        else:
+            cost = pass_cost(arch, work, blocks, Ports(ifm, ifm2, ofm, constants, scratch), rates)
+            slices = _slices(arch, work, blocks, cost, sram.read_latency, rates) if work.weights else None
+            made.append(Pass(work, blocks, cost, in_sram, slices, filled))
+        seen.append(used)
+    return made
+
+
+def _slices(
+    arch: Arch, work: Work, blocks: Blocks, cost: PassCost, latency: float, rates: Rates
+) -> Callable[[int], int]:
+    """Cycles of a slice of so many output channels, with weights and scales staged in SRAM."""
+    known: dict[int, int] = {}
 
     def cycles(depth: int) -> int:
-        return mac_cycles(spec.blocks_arch, work, blocks, staged, rates.output, depth)[2]
+        if depth not in known:
+            known[depth] = mac_cycles(arch, work, blocks, cost.edges, latency, rates.output, depth)[2]
+        return known[depth]
 
-    edges = block_memory(spec.blocks_arch, work, blocks, ports)
-    cost = pass_cost(spec.blocks_arch, work, blocks, ports, rates)
-    return Pass(work, blocks, cost, in_sram, functools.cache(cycles), edges)  # type: ignore[arg-type]
+    return cycles
 
 
-def _lies_in_sram(spec: EthosUSpec, place: Place, fits: bool) -> bool:
+def _lies_in_sram(spec: EthosUSpec, place: Place) -> bool:
     if spec.memory_mode == "Sram_Only":
         return True
     if place == "constant":
         return False
-    return spec.memory_mode == "Shared_Sram" or (place == "inner" and fits)
+    return spec.memory_mode == "Shared_Sram" or place == "inner"
 
 
-def stage_rates(spec: EthosUSpec, work: Work) -> tuple[Quantity, ...]:
-    """Cycles an element takes in rescaling and in the activation, of which the slower counts.
+def stages(work: Work) -> tuple[str, ...]:
+    """Which rates of a variant a pass goes by: of rescaling and of the activation, the slower counts.
 
     A table behind a pass that does nothing else costs no more than the pass itself; behind another it is there in time.
     """
-    variant = spec.variant
-    rate: Quantity = getattr(variant, f"out_{work.output}")
+    rescaling = f"out_{work.output}"
     if work.unit == "elementwise" and work.ifm_bits == INT32:
-        rate = variant.out_int32_binary if work.ifm2 is not None else variant.out_int32_unary
+        rescaling = "out_int32_binary" if work.ifm2 is not None else "out_int32_unary"
     if work.unit == "matmul":
-        return rate, variant.out_mul_int32
-    activation: Quantity = getattr(variant, f"act_{work.activation}")
-    return (rate,) if work.is_plain else (rate, activation)
-
-
-def _rates(spec: EthosUSpec, work: Work) -> Rates:
-    rates = stage_rates(spec, work)
-    if work.unit == "matmul":
-        return Rates(rates[0].value, rates[1].value)
-    return Rates(max(q.value for q in rates))
+        return rescaling, "out_mul_int32"
+    return (rescaling,) if work.is_plain else (rescaling, f"act_{work.activation}")
 
 
 def operator_lanes(spec: EthosUSpec, parts: tuple[Pass, ...], corner: Corner, slack: int | None) -> Lanes:
     """Lanes of an operator behind one that leaves `slack` cycles; None: it starts the network."""
-    total = Lanes()
+    total: Lanes | None = None
+    known: dict[int, Lanes] = {}  # of passes that wait for nothing
     for part in parts:
         for repeats in (1, part.work.times - 1):
             if repeats:
-                lanes = _pass_lanes(spec, part, corner, slack)
-                total = _plus(total, lanes, repeats)
+                lanes = known.get(id(part)) or _pass_lanes(spec, part, corner, slack)
+                if not part.waits:
+                    known[id(part)] = lanes
+                total = lanes if total is None else _plus(total, lanes, repeats)
                 slack = lanes.slack
+    assert total is not None
     return total
 
 
 def _plus(a: Lanes, b: Lanes, times: int) -> Lanes:
-    return Lanes(
-        a.array + b.array * times,
-        a.sram + b.sram * times,
-        a.second + b.second * times,
-        a.total + b.total * times,
-        a.sram_read + b.sram_read * times,
-        a.sram_written + b.sram_written * times,
-        a.second_read + b.second_read * times,
-        a.second_written + b.second_written * times,
-        a.macs + b.macs * times,
-        b.slack,
-    )
+    return Lanes._make([*(x + y * times for x, y in zip(a[:-1], b[:-1], strict=True)), b.slack])
 
 
 def _pass_lanes(spec: EthosUSpec, part: Pass, corner: Corner, slack: int | None) -> Lanes:
@@ -175,19 +208,18 @@ def _pass_lanes(spec: EthosUSpec, part: Pass, corner: Corner, slack: int | None)
         moved[0 if near else 2] += count
     moved[1 if part.in_sram[2] else 3] += cost.ofm_bytes
     scratch = 2 if spec.memory_mode == "Dedicated_Sram" else 0
-    moved[scratch] += cost.scratch_bytes // 2
-    moved[scratch + 1] += cost.scratch_bytes // 2
+    moved[scratch] += cost.scratch_read_bytes
+    moved[scratch + 1] += cost.scratch_written_bytes
     array, left = cost.cycles, cost.cycles
     if work.weights:
-        streams = encoded(spec.blocks_arch, work, part.blocks, corner.ratio, spec.arch.scale_bytes)
+        streams = encoded(spec.blocks_arch, work, part.filled, corner.ratio, spec.arch.scale_bytes)
         array, left = _with_weights(spec, part, corner, slack, streams, moved)
     if work.activation == "lut" and work.is_plain:
         array += max(0, _table_cycles(spec, corner) - (slack or 0))
     sram = (moved[0] + moved[1]) / corner.sram.bytes_per_cycle
     second = (moved[2] + moved[3]) / corner.second.bytes_per_cycle
-    macs = cost.macs if work.unit in ("conv", "depthwise", "vector", "reduce_sum") else 0
     busiest = max(array, int(sram), int(second))
-    return Lanes(array, sram, second, busiest, moved[0], moved[1], moved[2], moved[3], macs, left)
+    return Lanes(array, sram, second, busiest, moved[0], moved[1], moved[2], moved[3], cost.macs, cost.outputs, left)
 
 
 def _with_weights(
@@ -219,6 +251,7 @@ def _with_weights(
 
 def _staging(spec: EthosUSpec, part: Pass, corner: Corner, slack: int | None, streams: Streams) -> Staging | None:
     """How the weights are staged; those that several passes share are as a whole, and each counts the wait for them."""
+    assert part.slice_cycles is not None, part.work
     if part.work.shared != "no" and streams.total <= spec.buffer_bytes:
         depth = part.work.ofm[2]
         return Staging((depth,), streams.total, part.slice_cycles(depth), part.slice_cycles(depth))
@@ -229,8 +262,9 @@ def _staging(spec: EthosUSpec, part: Pass, corner: Corner, slack: int | None, st
         streams,
         part.cost.weight_passes,
         part.slice_cycles,
+        part.cost.cycles,
         int(part.cost.ifm_bytes / input_port.bytes_per_cycle + input_port.read_latency),
-        part.edge_cycles,
+        part.cost.edges,
         slack,
         spec.buffer_bytes,
     )
@@ -241,4 +275,4 @@ def _table_cycles(spec: EthosUSpec, corner: Corner) -> int:
     """Load of a table into SHRAM: the slower of its own port and the memory it comes from."""
     size = spec.arch.table_bytes
     source = corner.sram if spec.memory_mode == "Sram_Only" else corner.second
-    return int(max(size / spec.table_load.value, size / source.bytes_per_cycle + source.read_latency))
+    return int(max(size / corner.table_load, size / source.bytes_per_cycle + source.read_latency))

@@ -26,7 +26,8 @@ from h4hc.workload import (
 from targets.ethos_u import functions
 from targets.ethos_u.blocks import choose_blocks
 from targets.ethos_u.image_rules import CONVOLUTIONS, WEIGHTED
-from targets.ethos_u.mapping import passes, physical
+from targets.ethos_u.mapping import passes
+from targets.ethos_u.maps import physical
 from targets.ethos_u.padding import is_padded
 from targets.ethos_u.work import Arch
 
@@ -39,7 +40,6 @@ MAX_AXIS = 65536
 MAX_MEAN_AXIS = 4096
 MAX_MEAN_ELEMENTS = 16_777_216
 RESIZE_FACTORS = (1, 2, 4, 8)
-MIN_NORM_CHANNELS = 16
 
 REFUSED = frozenset({OpKind.GENERIC, OpKind.CONTROL_FLOW})
 RUN = frozenset(OpKind) - REFUSED
@@ -157,9 +157,7 @@ def _norm(op: Op, workload: Workload) -> Violation | None:
     assert isinstance(p, VectorParams), op.id
     if p.function not in functions.NORMS:
         return Violation(p.function, ", ".join(sorted(functions.NORMS)))
-    height, width, channels = physical(workload.tensor[op.inputs[0]])
-    if p.function in functions.IMAGE_NORMS and not p.innermost and channels < MIN_NORM_CHANNELS:
-        return Violation(f"{channels} channels", f"{MIN_NORM_CHANNELS} or more where a norm runs over positions")
+    height, width, _ = physical(workload.tensor[op.inputs[0]])
     if p.function == "group_norm" and not p.innermost and height * width != p.length:
         return Violation("groups of several channels that lie innermost", "one channel a group, or channels first")
     if p.function != "batch_norm" and p.length >= MAX_MEAN_AXIS:
@@ -191,17 +189,6 @@ def _elementwise(op: Op, workload: Workload) -> Violation | None:
     assert isinstance(p, ElementwiseParams), op.id
     return (
         None if p.function in functions.ELEMENTWISE else Violation(p.function, ", ".join(sorted(functions.ELEMENTWISE)))
-    )
-
-
-def _broadcast(op: Op, workload: Workload) -> Violation | None:
-    """The NPU repeats one of two operands; the other one has the shape of the result."""
-    largest = max(workload.tensor[name].elements for name in (*op.inputs, *op.weights))
-    result = workload.tensor[op.outputs[0]]
-    if largest >= result.elements:
-        return None
-    return Violation(
-        "every operand is repeated", f"one of the result's shape {result.shape}", "tile one of them before"
     )
 
 
@@ -314,8 +301,7 @@ _OTHERS = (
     ),
     Rule(
         "ethos_u.norm",
-        f"norms are layer, RMS, instance, group or batch norm, of vectors under {MAX_MEAN_AXIS}; groups lie together; "
-        f"over positions, with {MIN_NORM_CHANNELS} channels or more",
+        f"norms are layer, RMS, instance, group or batch norm, of vectors under {MAX_MEAN_AXIS}; groups lie together",
         _norm,
         frozenset({OpKind.NORM}),
     ),
@@ -329,12 +315,6 @@ _OTHERS = (
         "ethos_u.elementwise",
         "elementwise functions are those of the NPU",
         _elementwise,
-        frozenset({OpKind.ELEMENTWISE}),
-    ),
-    Rule(
-        "ethos_u.broadcast",
-        "one operand of an elementwise operator has the shape of the result",
-        _broadcast,
         frozenset({OpKind.ELEMENTWISE}),
     ),
     Rule("ethos_u.selection", "minimum and maximum keep their scale", _selection, frozenset({OpKind.ELEMENTWISE})),

@@ -8,8 +8,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from targets.ethos_u.work import Format, Hwc, Work, deepened
 
 INT32 = 32
@@ -28,11 +26,11 @@ def softmax_passes(shape: Hwc) -> tuple[Work, ...]:
         "elementwise", "add", shape, shape, ifm_bits=INT32, ofm_bits=INT32, ifm_format=form, ifm2=row, ofm_format=form
     )
     maximum = Work("pool", "maxpool", (h * w, length, 1), column, (1, length))
-    less = replace(wide, ifm_bits=8, ifm_format="nhwc", activation="lut")
-    aligned = replace(wide, ifm=flat, ofm=flat, ifm2=CONSTANT, ifm2_place="constant", ofm_format="nhwc")
+    less = wide._replace(ifm_bits=8, ifm_format="nhwc", activation="lut")
+    aligned = wide._replace(ifm=flat, ofm=flat, ifm2=CONSTANT, ifm2_place="constant", ofm_format="nhwc")
     total = Work("reduce_sum", "other", shape, row, ifm_bits=INT32, ofm_bits=INT32)
-    rounded = replace(wide, ifm=flat, ofm=flat, ifm_place="constant", ifm_format="nhwc", ifm2=flat, ifm2_format=form)
-    shifted = replace(wide, ofm_bits=8)
+    rounded = wide._replace(ifm=flat, ofm=flat, ifm_place="constant", ifm_format="nhwc", ifm2=flat, ifm2_format=form)
+    shifted = wide._replace(ofm_bits=8)
     return (maximum, less, aligned, total, *_reciprocal(h * w), wide, rounded, shifted)
 
 
@@ -50,8 +48,8 @@ def _reciprocal(rows: int) -> tuple[Work, ...]:
         ofm_format="brick",
     )
     kinds = {
-        "maps": replace(unary, ifm2=shape, ifm2_format="brick"),
-        "behind": replace(unary, ifm2=CONSTANT, ifm2_place="constant"),
-        "front": replace(unary, ifm=CONSTANT, ifm_place="constant", ifm_format="nhwc", ifm2=shape, ifm2_format="brick"),
+        "maps": unary._replace(ifm2=shape, ifm2_format="brick"),
+        "behind": unary._replace(ifm2=CONSTANT, ifm2_place="constant"),
+        "front": unary._replace(ifm=CONSTANT, ifm_place="constant", ifm_format="nhwc", ifm2=shape, ifm2_format="brick"),
     }
     return (unary, *(kinds[kind] for kind in RECIPROCAL))

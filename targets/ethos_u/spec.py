@@ -25,6 +25,8 @@ Side = Annotated[int, Field(gt=0, le=MOST_BLOCK_SIDE)]
 Shape = Annotated[tuple[Side, Side, Side], Field(strict=False)]
 PerElement = Annotated[Quantity, unit("cycle/element")]
 Cycles = Annotated[Quantity, unit("cycle")]
+Bound = Literal["low", "value", "high"]
+OPPOSITE: dict[Bound, Bound] = {"low": "high", "value": "value", "high": "low"}  # of a rate: more of it costs less
 
 
 class CommonArch(Schema):
@@ -68,6 +70,9 @@ class Variant(Schema):
     area: Annotated[Quantity, unit("mm2", positive=True)]
 
 
+STAGES = tuple(name for name in Variant.model_fields if name.startswith(("out_", "act_")))
+
+
 class PortSpec(Schema):
     """A memory port: data a cycle, latency of the first word, longest burst."""
 
@@ -94,13 +99,15 @@ class Corner:
     """Least, nominal or most of the numbers that decide cycles and bytes."""
 
     ratio: float  # of encoded weights
+    table_load: float  # bytes a cycle
     sram: Port
     second: Port
+    rates: dict[str, float]  # cycles an element takes in each output stage of the variant
 
     @property
-    def memories(self) -> tuple[Port, Port]:
-        """What a pass without weights depends on."""
-        return self.sram, self.second
+    def of_a_pass(self) -> tuple[Port, Port, dict[str, float]]:
+        """What a pass without weights and tables depends on."""
+        return self.sram, self.second, self.rates
 
 
 class EthosUSpec(Sourced):
@@ -127,6 +134,7 @@ class EthosUSpec(Sourced):
     table_load: Annotated[Quantity, unit("B/cycle", positive=True)]
     view_overhead: Annotated[Quantity, unit("cycle", positive=True)]
     mac_energy: Annotated[Quantity, unit("pJ/MAC")]
+    output_energy: Annotated[Quantity, unit("pJ/output")]
     cycle_energy: Annotated[Quantity, unit("pJ/cycle")]
     leakage: Annotated[Quantity, unit("W")]
 
@@ -187,16 +195,16 @@ class EthosUSpec(Sourced):
     @cached_property
     def corners(self) -> tuple[Corner, Corner, Corner]:
         """Numbers at their least cost, nominal, and at their most."""
-        ratio = self.weight_ratio
-        sram, rate = self.sram_port, self.shared.flash.bandwidth
-        best = _port(sram, sram.bytes_per_cycle.high, "low")
-        nominal = _port(sram, sram.bytes_per_cycle.value, "value")
-        worst = _port(sram, sram.bytes_per_cycle.low, "high")
-        second = self.flash_port
-        return (
-            Corner(ratio.low, best, _port(second, rate.high / self.clock_hz, "low")),
-            Corner(ratio.value, nominal, _port(second, rate.value / self.clock_hz, "value")),
-            Corner(ratio.high, worst, _port(second, rate.low / self.clock_hz, "high")),
+        return self._corner("low"), self._corner("value"), self._corner("high")
+
+    def _corner(self, bound: Bound) -> Corner:
+        rate = OPPOSITE[bound]
+        return Corner(
+            getattr(self.weight_ratio, bound),
+            getattr(self.table_load, rate),
+            _port(self.sram_port, getattr(self.sram_port.bytes_per_cycle, rate), bound),
+            _port(self.flash_port, getattr(self.shared.flash.bandwidth, rate) / self.clock_hz, bound),
+            {name: getattr(getattr(self.variant, name), bound) for name in STAGES},
         )
 
     @cached_property
@@ -210,7 +218,7 @@ class EthosUSpec(Sourced):
         return self.corners[1].sram
 
 
-def _port(spec: PortSpec | FlashPort, bytes_per_cycle: float, bound: Literal["low", "value", "high"]) -> Port:
-    """A memory at one bound of its latencies; the burst is a property of the bus and stays nominal."""
+def _port(spec: PortSpec | FlashPort, bytes_per_cycle: float, bound: Bound) -> Port:
+    """A memory at one bound of its latencies and of its burst, of which short runs waste the rest."""
     read, write = getattr(spec.read_latency, bound), getattr(spec.write_latency, bound)
-    return Port(bytes_per_cycle, read, write, int(spec.burst.value))
+    return Port(bytes_per_cycle, read, write, int(getattr(spec.burst, bound)))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from targets.ethos_u.cycles import PART_STEP, STEP, Port, sub_kernels
 from targets.ethos_u.work import Arch, Blocks, Work, round_up
@@ -30,8 +30,7 @@ STATIC_SHARE = 10  # a first slice below a tenth of all reads is worth staging
 LEAST_USE = 0.3  # of a block's depth by a slice
 
 
-@dataclass(frozen=True)
-class Streams:
+class Streams(NamedTuple):
     """Encoded weights and scales of a pass [B]."""
 
     weights: int
@@ -43,8 +42,7 @@ class Streams:
         return self.weights + self.scales
 
 
-@dataclass(frozen=True)
-class Staging:
+class Staging(NamedTuple):
     """Slices of the output channels; bytes that are fetched before work starts; cycles of the last slice."""
 
     slices: tuple[int, ...]
@@ -53,21 +51,19 @@ class Staging:
     whole_cycles: int  # scales come from SRAM as well
 
 
-def encoded(arch: Arch, work: Work, blocks: Blocks, ratio: float, scale_bytes: int) -> Streams:
-    """Size of the encoded weights of one repetition, and of its scales."""
-    if not work.weights:
-        return Streams(0, 0)
-    zeros = _block_elements(arch, work, blocks) - work.weights
+def encoded(arch: Arch, work: Work, filled: int, ratio: float, scale_bytes: int) -> Streams:
+    """Size of the encoded weights of one repetition, and of its scales; filled: see filled_weights."""
+    zeros = filled - work.weights
     bits = 1 if work.even_weights else BITS_PER_BYTE * ratio
     extra = min(zeros * bits + SPARSE_BITS * work.weights, work.weights + zeros) if zeros else 0
     size = (work.weights * bits + extra) / BITS_PER_BYTE + HEADER_BYTES * arch.cores
     return Streams(round_up(int(size), ALIGN_BYTES), round_up(scale_bytes * work.ofm[2], ALIGN_BYTES))
 
 
-def _block_elements(arch: Arch, work: Work, blocks: Blocks) -> int:
+def filled_weights(arch: Arch, work: Work, blocks: Blocks) -> int:
     """Weights with the zeros that fill up blocks."""
     step = 1 if blocks.traversal == "depth_first" else STEP
-    kernel = sum(round_up(e, step) for e in sub_kernels(arch, work))
+    kernel = sum(round_up(e, step) for e in sub_kernels(work.kernel, arch.subkernel_max))
     outs = round_up(work.ofm[2], arch.ofm_ublock[2])
     if work.unit == "depthwise":
         return kernel * outs
@@ -76,12 +72,14 @@ def _block_elements(arch: Arch, work: Work, blocks: Blocks) -> int:
 
 def transfer_cycles(count: float, source: Port, target: Port) -> int:
     """DMA of `count` bytes from one memory to the other."""
-    sent = count / source.bytes_per_cycle + source.read_latency
-    return int(max(sent, count / target.bytes_per_cycle + target.write_latency))
+    sent, kept = (
+        count / source.bytes_per_cycle + source.read_latency,
+        count / target.bytes_per_cycle + target.write_latency,
+    )
+    return int(sent if sent > kept else kept)
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """What the choice of staging rests on. cycles: of so many output channels on the array, operands at hand.
 
     reads: how often each weight is read; fetch_cycles: of the inputs; edge_cycles: to fill the first block, and to
@@ -94,6 +92,7 @@ class Question:
     streams: Streams
     reads: int
     cycles: Callable[[int], int]
+    direct_cycles: int
     fetch_cycles: int
     edge_cycles: tuple[int, int]
     slack: int | None
@@ -102,12 +101,12 @@ class Question:
 
 def choose_staging(q: Question, source: Port, staged: Port) -> Staging | None:
     """Slices to stage, or None to read the weights where they are."""
-    full = transfer_cycles(q.streams.total, source, staged)
-    unmoved = (q.streams.total / source.bytes_per_cycle + source.read_latency) * q.reads
-    from_buffer = (q.streams.total / staged.bytes_per_cycle + staged.read_latency) * q.reads
+    total, slack = q.streams.total, q.slack or 0
+    unmoved = (total / source.bytes_per_cycle + source.read_latency) * q.reads
+    from_buffer = (total / staged.bytes_per_cycle + staged.read_latency) * q.reads
     if from_buffer >= unmoved:
         return None
-    slack = q.slack or 0
+    full = transfer_cycles(total, source, staged)
     least = int(full * min(q.depth, FIRST_SLICE) / q.depth)
     start = q.slack is None and q.reads > 1 and (least < unmoved / STATIC_SHARE or least <= START_CYCLES)
     buffered = from_buffer + max(full - slack, 0)
@@ -118,18 +117,18 @@ def choose_staging(q: Question, source: Port, staged: Port) -> Staging | None:
         or (q.slack is not None and least < slack and q.reads > 1)
     ):
         return None
-    dominated = q.cycles(q.depth) > unmoved
-    slices = _slices(q, full, slack, dominated)
-    if slices is None or not _pays(q, slices, source, staged, start, dominated, full):
+    whole = q.cycles(q.depth)
+    slices = _slices(q, total, full, slack, whole > unmoved)
+    if slices is None or not _pays(q, slices, source, staged, start, whole, full):
         return None
     last = q.cycles(slices[-1]) - (q.edge_cycles[0] if len(slices) > 1 else 0)  # filled behind the slice before
-    return Staging(slices, int(q.streams.total * slices[0] / q.depth), last, q.cycles(q.depth))
+    return Staging(slices, int(total * slices[0] / q.depth), last, whole)
 
 
-def _slices(q: Question, full: int, slack: int, dominated: bool) -> tuple[int, ...] | None:
+def _slices(q: Question, total: int, full: int, slack: int, dominated: bool) -> tuple[int, ...] | None:
     """Output channels of each slice: the first as large as the slack can hide, the others as long as DMA needs."""
     full = max(1, full)  # a fast port moves a few weights in under a cycle
-    half = min(q.limit_bytes / 2 / q.streams.total, 1.0)
+    half = min(q.limit_bytes / 2 / total, 1.0)
     ratio = min(_first_share(q.depth, slack / full, dominated), half)
     if ratio >= 1:
         return (q.depth,)
@@ -137,13 +136,12 @@ def _slices(q: Question, full: int, slack: int, dominated: bool) -> tuple[int, .
     if first >= q.depth:
         return (q.depth,)
     each = round_up(max(int(q.depth * (q.cycles(first) - sum(q.edge_cycles)) / full), FIRST_SLICE), q.block_depth)
-    if each * q.streams.total > q.limit_bytes / 2 * q.depth:
+    if each * total > q.limit_bytes / 2 * q.depth:
         each = max(int(half * q.depth) // q.block_depth * q.block_depth, FIRST_SLICE)
     if each / round_up(each, q.block_depth) < LEAST_USE:
         return None
-    middle = [each] * ((q.depth - first) // each)
-    rest = q.depth - first - sum(middle)
-    return (first, *middle, *([rest] if rest else []))
+    middle, rest = divmod(q.depth - first, each)
+    return (first, *[each] * middle, *([rest] if rest else []))
 
 
 def _first_share(depth: int, hidden: float, dominated: bool) -> float:
@@ -155,22 +153,23 @@ def _first_share(depth: int, hidden: float, dominated: bool) -> float:
     return max(ratio, least)
 
 
-def _pays(
-    q: Question, slices: tuple[int, ...], source: Port, staged: Port, start: bool, dominated: bool, full: int
-) -> bool:
-    """Whether the compiler's own estimate of the operator is no worse with these slices."""
-    sizes = [q.streams.total * s / q.depth for s in slices]
-    whole = q.cycles(q.depth)
-    cycles = [whole * s / q.depth for s in slices]  # back to back
+def _pays(q: Question, slices: tuple[int, ...], source: Port, staged: Port, start: bool, whole: int, full: int) -> bool:
+    """Whether the compiler's own estimate of the operator is no worse with these slices; whole: cycles of all."""
+    total = q.streams.total
+    unmoved = (total / source.bytes_per_cycle + source.read_latency) * q.reads
+    dominated = whole > unmoved
     slack: float = q.slack if q.slack is not None else START_CYCLES if start else 0
     visible = 0.0
-    for size, work in zip(sizes, cycles, strict=True):
-        visible += max(0.0, transfer_cycles(size, source, staged) - slack)
-        slack = work if len(slices) > 1 else 0
+    wait, last, before_last = 0.0, 0, 0
+    for depth in slices:
+        if not depth == last == before_last:  # most slices are of one size and behind one of the same
+            wait = max(0.0, transfer_cycles(total * depth / q.depth, source, staged) - slack)
+            slack = whole * depth / q.depth if len(slices) > 1 else 0
+        visible += wait
+        last, before_last = depth, last
     run = whole + visible
-    reads = (q.streams.total / staged.bytes_per_cycle + staged.read_latency * len(slices)) * q.reads
-    unmoved = (q.streams.total / source.bytes_per_cycle + source.read_latency) * q.reads
-    before, after = max(whole, unmoved, q.fetch_cycles), max(run, reads, q.fetch_cycles)
+    reads = (total / staged.bytes_per_cycle + staged.read_latency * len(slices)) * q.reads
+    before, after = max(q.direct_cycles, unmoved, q.fetch_cycles), max(run, reads, q.fetch_cycles)
     if dominated:
         if visible / len(slices) < START_CYCLES:
             after -= visible

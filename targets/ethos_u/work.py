@@ -1,10 +1,12 @@
-"""One pass of the NPU's hardware over a block of work: what blocks.py and cycles.py are asked about."""
+"""One pass of the NPU's hardware over a block of work: what blocks.py and cycles.py are asked about.
+
+Named tuples, since they are keys of every memo: they hash and compare at the speed of C.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Hwc = tuple[int, int, int]  # height, width, channels
 SHALLOW, BRICK = 8, 16  # channels of a map that is laid out anew; of a brick
@@ -16,8 +18,7 @@ Format = Literal["nhwc", "brick"]  # brick: NHCWB16, channels padded to 16
 Place = Literal["inner", "outer", "constant"]  # a map between two operators, one of the model's borders, a constant
 
 
-@dataclass(frozen=True)
-class Arch:
+class Arch(NamedTuple):
     """Structural parameters of one MAC variant; all counts. See presets/base.toml for their source."""
 
     macs: int  # of all cores
@@ -41,8 +42,7 @@ class Arch:
     pool_factor: int
 
 
-@dataclass(frozen=True)
-class Work:
+class Work(NamedTuple):
     """A hardware pass, repeated `times`. weights: how many int8 weights it reads (0: none).
 
     ifm2 is the second operand of an elementwise pass; (1, 1, 1) for a scalar. A matmul is a compound pass: ifm (b, m,
@@ -78,8 +78,7 @@ class Work:
         return self.unit == "pool" and self.kernel == (1, 1)
 
 
-@dataclass(frozen=True)
-class Blocks:
+class Blocks(NamedTuple):
     """Block configuration: what is worked on at a time, and in which order.
 
     product: input and output block of the first half of a product of activations.
@@ -103,7 +102,8 @@ def volume(shape: Hwc) -> int:
 
 def smaller(a: Hwc, b: Hwc) -> Hwc:
     """Axis by axis minimum."""
-    return min(a[0], b[0]), min(a[1], b[1]), min(a[2], b[2])
+    (h, w, c), (height, width, depth) = a, b  # twice as fast as min(), and asked for every block
+    return h if h < height else height, w if w < width else width, c if c < depth else depth
 
 
 def round_up(value: int, step: int) -> int:
@@ -115,9 +115,9 @@ def deepened(shape: Hwc) -> Hwc:
     """How the vendor's compiler lays out a map of few channels where its order does not matter.
 
     Prime factors, smallest first, go to the channels until a brick is full, then to height and width in turn; a map of
-    8 channels or more, or too small for a brick, stays as it is.
+    8 channels or more, or of no more than a brick's channels in all, stays as it is.
     """
-    if shape[2] >= SHALLOW:
+    if shape[2] >= SHALLOW or volume(shape) <= BRICK:
         return shape
     primes, depth = _prime_factors(volume(shape)), 1
     while primes and depth < BRICK:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import multiprocessing
+import shutil
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -161,6 +164,30 @@ def test_the_same_study_gives_the_same_bytes_and_computes_nothing_twice(
     assert markdown(again) == markdown(tree)
     assert [(computed, todo) for _, computed, todo in counts] == [(0, 0), (0, 0)]
     assert str(cache.parent) not in json_bytes(tree).decode() + markdown(tree)
+
+
+def test_edited_bounds_are_sought_again(tree: Tree, design: Design, cache: Path) -> None:
+    (entry,) = cache.glob("*.bounds")
+    whole = entry.read_bytes()
+    assert whole.count(b'"low_pct": ') > 1
+    entry.write_bytes(whole.replace(b'"low_pct": ', b'"low_pct": 1', 1))
+    counts: list[tuple[int, int, int]] = []
+    again = run_study(design, cache, on_bounds=lambda *seen: counts.append(seen))
+    assert counts == [(0, 0, 1), (0, 1, 1)]
+    assert json_bytes(again) == json_bytes(tree)
+    assert entry.read_bytes() == whole
+
+
+@pytest.mark.slow
+def test_processes_find_the_bounds_of_one(design: Design, tree: Tree, cache: Path, tmp_path: Path) -> None:
+    """Two searches, each in a process of its own, from answers that are known; the bounds are not."""
+    both = replace(design, models=("ds-cnn", "ds-cnn-int8"))
+    shutil.copytree(cache, tmp_path / "cache", ignore=shutil.ignore_patterns("*.bounds"))
+    counts: list[tuple[int, int, int]] = []
+    found = run_study(both, tmp_path / "cache", 2, on_bounds=lambda *seen: counts.append(seen))
+    assert counts == [(0, n, 2) for n in range(3)]
+    assert [row for row in found["rows"] if row["model"] == "ds-cnn"] == tree["rows"]
+    assert multiprocessing.active_children() == []
 
 
 def test_pictures_are_the_same_bytes_and_show_the_paper(tree: Tree) -> None:

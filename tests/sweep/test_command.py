@@ -165,7 +165,7 @@ def test_pictures_of_an_earlier_grid_go_away(capsys: pytest.CaptureFixture[str],
 def test_without_matplotlib(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("h4hc.sweep.plots.can_plot", lambda: False)
+    monkeypatch.setattr("h4hc.sweep.canvas.can_plot", lambda: False)
     code, _, log = call(capsys, *SWEEP, "-o", tmp_path / "o", "--plots")
     assert (code, (tmp_path / "o").exists()) == (10, False)
     assert "pip install 'h4hc[plot]'" in log

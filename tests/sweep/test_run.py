@@ -8,9 +8,7 @@ import multiprocessing
 import os
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from h4hc.sweep.row import Point, Row
 from h4hc.sweep.run import run_points, run_tasks
 from h4hc.sweep.tasks import Task, load_systems, make_tasks
 from tests.sweep.conftest import MODELS
+from tests.sweep.processes import outlives, start, wait_for
 
 Counts = list[tuple[int, int, int]]
 
@@ -218,49 +217,26 @@ def test_an_error_of_a_point_names_it_and_keeps_the_others(
 # --- interrupted --------------------------------------------------------------------------------------------
 
 
-def start(out: Path, *more: str) -> subprocess.Popen[str]:
+def start_sweep(out: Path, *more: str) -> subprocess.Popen[str]:
     """`h4hc sweep` on a grid that is long enough to be interrupted."""
     over = ("--over", "cim.macros=1,2,3,4", "--over", "cim.cus=1,2,4,8", "--no-plots")
-    command = [sys.executable, "-m", "h4hc", "sweep", *MODELS, "--target", "npu+cim", *over, "-o", str(out), *more]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-
-
-def wait_for(folder: Path, count: int, process: subprocess.Popen[str]) -> dict[str, int]:
-    """Entries of the cache with their inodes, once there are `count`."""
-    for _ in range(6000):
-        entries = {p.name: p.stat().st_ino for p in folder.glob("*.row")} if folder.is_dir() else {}
-        if len(entries) >= count:
-            return entries
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-    raise AssertionError("the sweep makes no progress")
-
-
-def outlives(group: int) -> bool:
-    """Whether a process of the group is still there after the little time that the last one takes to end."""
-    for _ in range(500):
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return False
-        time.sleep(0.02)
-    return True
+    return start("sweep", *MODELS, "--target", "npu+cim", *over, "-o", str(out), *more)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_a_killed_sweep_goes_on_where_it_stopped(tmp_path: Path, jobs: str) -> None:
     out = tmp_path / "out"
-    process = start(out, "--jobs", jobs)
+    process = start_sweep(out, "--jobs", jobs)
     kept = wait_for(out / "cache", 3, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert not (out / "sweep.csv").exists()
-    again = start(out, "--jobs", jobs)
+    again = start_sweep(out, "--jobs", jobs)
     _, log = again.communicate(timeout=600)
     assert again.returncode == 0, log
     assert {name: (out / "cache" / name).stat().st_ino for name in kept} == kept
-    whole = start(tmp_path / "whole", "--jobs", "1")
+    whole = start_sweep(tmp_path / "whole", "--jobs", "1")
     assert whole.communicate(timeout=600)
     for name in ("sweep.csv", "sweep.json"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
@@ -269,11 +245,20 @@ def test_a_killed_sweep_goes_on_where_it_stopped(tmp_path: Path, jobs: str) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path, jobs: str) -> None:
+@pytest.mark.parametrize(
+    ("send", "number"),
+    [
+        (os.killpg, signal.SIGINT),  # as a terminal does: to the whole group
+        (os.kill, signal.SIGTERM),  # as a supervisor does: to the one process it knows
+    ],
+)
+def test_an_interrupted_sweep_keeps_what_is_done_and_says_how_to_go_on(
+    tmp_path: Path, jobs: str, send: Callable[[int, int], None], number: int
+) -> None:
     out = tmp_path / "out"
-    process = start(out, "--jobs", jobs, "--json")
+    process = start_sweep(out, "--jobs", jobs, "--json")
     wait_for(out / "cache", 2, process)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
+    send(process.pid, number)
     text, log = process.communicate(timeout=600)
     assert process.returncode == 130
     assert json.loads(text)["error"]["exit_code"] == 130
@@ -285,22 +270,8 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path, jobs: s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_sigterm_to_the_parent_ends_like_ctrl_c(tmp_path: Path, jobs: str) -> None:
-    out = tmp_path / "out"
-    process = start(out, "--jobs", jobs, "--json")
-    wait_for(out / "cache", 2, process)
-    os.kill(process.pid, signal.SIGTERM)  # as a supervisor does: to the one process it knows
-    text, log = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert json.loads(text)["error"]["exit_code"] == 130
-    assert "points are done and kept; the same command goes on from there" in log
-    assert not outlives(process.pid)
-
-
-@pytest.mark.slow
 def test_processes_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
-    process = start(tmp_path / "out", "--jobs", "2")
+    process = start_sweep(tmp_path / "out", "--jobs", "2")
     wait_for(tmp_path / "out" / "cache", 2, process)
     os.kill(process.pid, signal.SIGKILL)  # the parent alone: it can end nobody
     process.wait()

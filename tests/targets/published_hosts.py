@@ -18,6 +18,7 @@ from h4hc.costtypes import Cost, Interval
 from h4hc.target_file import load_system
 from h4hc.units import PS_PER_S
 from h4hc.workload import Op, Workload
+from targets.cortex_m.device import CortexM
 from tests.targets.tiny_networks import network
 
 DATA = Path(__file__).parents[1] / "data"
@@ -61,10 +62,58 @@ def kernels() -> tuple[Comparison, ...]:
 
 
 def inference(name: str, target: str, sets: tuple[str, ...] = ()) -> tuple[Interval, Interval]:
-    """Latency [ps] and energy [pJ] of all operators of a network on the host, one after the other, without leakage."""
+    """Latency [ps] and energy [pJ] of all operators of a network on the host, one after the other, with leakage."""
     costs = _costs(workload_of(name), target, sets)
     nothing = Interval.exact(0)
-    return sum((c.latency for c in costs), nothing), sum((c.energy for c in costs), nothing)
+    latency, energy = sum((c.latency for c in costs), nothing), sum((c.energy for c in costs), nothing)
+    return latency, energy + load_system(target, sets).leakage_energy(latency)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A published energy over the published cycles of one inference, taken apart with our numbers [pJ a cycle].
+
+    chip: the whole; leakage, memories: what our leakage and our memories charge for it; stalled: share of the cycles in
+    which the core waits for weights by our bandwidth. What is left, chip - leakage - memories, is the core's.
+    """
+
+    core: str
+    network: str
+    chip: float
+    leakage: float
+    memories: float
+    stalled: float
+
+    @property
+    def average(self) -> float:
+        """Of the core, busy and waiting cycles together."""
+        return self.chip - self.leakage - self.memories
+
+
+def draws() -> tuple[Draw, ...]:
+    """Every row of cmsis_nn_networks.csv with an energy."""
+    return tuple(_draw(row) for row in _rows("cmsis_nn_networks.csv") if row["energy_uj"])
+
+
+def _draw(row: dict[str, str]) -> Draw:
+    host = load_system(TARGETS[row["core"]]).device("host")
+    assert isinstance(host, CortexM)
+    spec, shared, ops = host.spec, host.spec.shared, workload_of(row["network"]).ops
+    time_s = 1 / float(row["inferences_per_s"])
+    cycles = time_s * int(row["clock_hz"])
+    weights = sum(op.weight_bytes for op in ops)
+    memories = sum(op.input_bytes for op in ops) * shared.sram.read_energy.value
+    memories += sum(op.output_bytes for op in ops) * shared.sram.write_energy.value
+    memories += weights * shared.flash.read_energy.value
+    fetch_s = weights / (shared.flash.bandwidth.value * spec.fetch_share.value)
+    return Draw(
+        row["core"],
+        row["network"],
+        float(row["energy_uj"]) * PJ_PER_UJ / cycles,
+        spec.leakage.value * time_s * PS_PER_S / cycles,
+        memories / cycles,
+        fetch_s / time_s,
+    )
 
 
 def _network(row: dict[str, str]) -> Iterator[Comparison]:

@@ -8,11 +8,16 @@ import pytest
 
 from h4hc.cost import device_rejection
 from h4hc.costtypes import ZERO, Mode
+from h4hc.system_spec import Shared
 from h4hc.target_file import list_targets, load_system
+from h4hc.workload import OpKind
 from targets.cim import upkeep
 from targets.cim.chips import Published, at_precision, read_published
 from targets.cim.device import Cim
 from targets.cim.full_use import at_full_use
+from targets.cim.spec import CimSpec, Residency
+from tests.targets import samples
+from tests.targets.bounds import idle_bounds
 from tests.targets.test_cim import cim_device
 from tests.targets.vela_layers import conv_workload, fc_workload
 
@@ -127,6 +132,69 @@ def test_nothing_hides_and_resident_macros_neither_wake_nor_wear() -> None:
     assert device.wake_up()[:2] == (ZERO, ZERO)
     assert upkeep.life_years(device.spec) is None
     assert "never rewritten" in dict(device.summary())["life"]
+
+
+BUSY = (  # bound by the macro, by the bus, and a view
+    samples.legal()[OpKind.DEPTHWISE],
+    fc_workload(1, 16, 16),
+    conv_workload(64, 64, (56, 56), (1, 1)),
+    fc_workload(64, 512, 8),
+    samples.legal()[OpKind.VIEW],
+)
+
+
+@pytest.mark.parametrize("residency", ["resident", "per_wake_up", "per_inference"])
+@pytest.mark.parametrize("name", ["mram-4x4", "mram-1x1", "sram-8", "analog-8", "rram-8", "neurram"])
+def test_every_bound_reaches_an_interval_or_is_named_as_idle(name: str, residency: Residency, tmp_path: Path) -> None:
+    """Cost, area, leakage, share of the wake-up, life, inexactness. Also with memories so fast that the write port
+    shows, and a bus so slow."""
+    spec = device_of(name, tmp_path).spec
+    given = {field: getattr(spec, field) for field in type(spec).model_fields}
+    fast, slow = dict.fromkeys(("low", "value", "high"), 1e13), {"low": 1e5}
+    variants = [
+        spec.shared,
+        _with_bandwidths(spec.shared, flash=fast, bus=fast),
+        _with_bandwidths(spec.shared, flash={}, bus=slow),
+    ]
+    # made anew: a copy would keep what its source remembers of the old residency
+    kept = tuple(CimSpec.model_construct(**{**given, "shared": v, "residency": residency}) for v in variants)
+    idle = set(idle_bounds(kept, _intervals))
+    silent = tuple(f"{number}." for number in upkeep.without_effect(kept[0]))
+    expected = {path for path in idle if path.startswith(silent)}
+    if residency == "resident":
+        expected |= {path for path in idle if path.startswith("shared.flash.")}
+    assert idle == expected
+    assert all(any(path.startswith(s) for path in idle) for s in silent)
+
+
+def _with_bandwidths(shared: Shared, flash: dict[str, float], bus: dict[str, float]) -> Shared:
+    changed = {
+        name: group.model_copy(update={"bandwidth": group.bandwidth.model_copy(update=update)})
+        for name, group, update in (("flash", shared.flash, flash), ("bus", shared.bus, bus))
+    }
+    return shared.model_copy(update=changed)
+
+
+def _intervals(spec: CimSpec) -> list[object]:
+    device = Cim("cim", spec, ())
+    found: list[object] = [device.area_mm2(), device.leakage_w(), device.wake_up()[:2]]
+    found += [upkeep.life_years(spec), device.inexact()]
+    for workload in BUSY:
+        cost = device.cost(workload.ops[0], Mode("cim"), workload)
+        found += [cost.latency, cost.energy]
+    return found
+
+
+def test_numbers_without_effect_are_shown() -> None:
+    shown = dict(cim_device().summary())
+    assert shown["without effect while resident"].split(", ") == [
+        "write_bandwidth", "write_energy", "wake_ups_per_s", "endurance", "wake_up", "wake_up_energy",
+    ]  # fmt: skip
+    awake = dict(cim_device("cim.residency=per_wake_up").summary())
+    assert not [row for row in awake if row.startswith("without effect")]
+    assert awake["wake-up, share of one inference"] == (
+        "10000000 [1000000 to 392000000] ps, 400000 [4000 to 40000000] pJ"
+    )
 
 
 def test_life_of_rewritten_mram_by_hand() -> None:

@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from h4hc.errors import TargetError
+from h4hc.quantity import quantities
 from targets.cim.chips import read_chips, read_published
 from targets.cim.silicon import (
     FIGURES,
     Chip,
+    Constants,
     Figure,
+    estimate,
     fit,
     gates,
     lane_area_um2,
@@ -25,6 +28,7 @@ from targets.cim.silicon import (
     switched,
     tree_adders,
 )
+from tests.targets.bounds import with_quantity
 
 DATA = Path(__file__).parents[1] / "data"
 PUBLISHED = read_published(DATA / "cim_macros.csv")
@@ -102,6 +106,35 @@ def test_shipped_constants_are_the_fit() -> None:
         assert quantity.high == pytest.approx(max(each), rel=0.02)
 
 
+def test_shipped_constants_hold_every_macro_they_rest_on() -> None:
+    """Without a fit, by the constants' own bounds and the errors."""
+    for name, figure in SCORED:
+        low, nominal, high = estimate(BY_NAME[name].structure, CONSTANTS, figure)
+        silicon = BY_NAME[name].silicon[figure]
+        assert silicon is not None
+        assert low < silicon < high
+        assert low < nominal < high
+
+
+def test_every_bound_of_the_constants_widens_an_interval() -> None:
+    """By itself: of all constants together the one that matters most sets the extremes."""
+
+    def intervals(constants: Constants) -> list[object]:
+        found: list[object] = [estimate(c.structure, constants, figure) for c in CHIPS for figure in FIGURES]
+        return found + [predict(chip, CHIPS, constants, figure) for chip in CHIPS for figure in FIGURES]
+
+    exact = CONSTANTS
+    for name, quantity in quantities(CONSTANTS):
+        point = quantity.model_copy(update={"low": quantity.value, "high": quantity.value})
+        exact = with_quantity(exact, name, point)
+    before = intervals(exact)
+    for name, quantity in quantities(CONSTANTS):
+        assert quantity.low < quantity.value < quantity.high, name
+        for bound in ("low", "high"):
+            one = dict(quantities(exact))[name].model_copy(update={bound: getattr(quantity, bound)})
+            assert intervals(with_quantity(exact, name, one)) != before, (name, bound)
+
+
 def test_fit_recovers_a_known_process() -> None:
     """Chips made by the model with a known constant give that constant back."""
     for figure in FIGURES:
@@ -163,9 +196,9 @@ def test_lane_area_of_the_default_device() -> None:
     }  # fmt: skip
     from tests.targets.test_cim import cim_device
 
-    assert cim_device().spec.lane_area.value == pytest.approx(
-        lane_area_um2(load_structure(numbers, "lane"), CONSTANTS), rel=0.01
-    )
+    lane = cim_device().spec.lane_area
+    model = lane_area_um2(load_structure(numbers, "lane"), CONSTANTS)
+    assert (lane.low, lane.value, lane.high) == pytest.approx(model, rel=0.02)
 
 
 def test_faults_of_a_structure_are_named() -> None:

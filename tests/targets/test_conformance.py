@@ -63,6 +63,17 @@ def test_cost_is_positive_ordered_and_composed_of_its_terms(system: System, kind
         assert cost.model
 
 
+def test_a_device_with_a_clock_puts_it_into_its_costs(system: System) -> None:
+    """Users count cycles in it: of estimates, of tables of measurements. CIM macros have a read cycle and no clock."""
+    for device in system.devices:
+        shown = dict(device.summary()).get("clock_hz", "0 Hz")
+        clock_hz = int(shown.split()[0])
+        assert (clock_hz > 0) == (device.family in ("cortex_m", "ethos_u"))
+        for workload in samples.legal().values():
+            for cost in (c for c in _costs(system, workload) if c.mode.device == device.name):
+                assert cost.clock_hz == clock_hz
+
+
 def test_same_question_same_answer(system: System) -> None:
     for workload in samples.legal().values():
         assert op_row(workload.ops[0], system, workload) == op_row(workload.ops[0], load_system(system.name), workload)

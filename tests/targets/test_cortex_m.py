@@ -7,10 +7,13 @@ from dataclasses import replace
 import pytest
 
 from h4hc.costtypes import ZERO, Bound, Cost
+from h4hc.errors import TargetError
+from h4hc.quantity import quantities
 from h4hc.target_file import load_system
 from h4hc.workload import ElementwiseParams, GenericParams, OpKind, Workload
 from targets.cortex_m.device import CortexM
 from tests.targets import samples
+from tests.targets.bounds import idle_bounds
 from tests.targets.vela_layers import conv_workload, fc_workload
 
 HOST = load_system("host").device("host")
@@ -35,7 +38,8 @@ def test_convolution_by_hand() -> None:
     cycles = macs / 4.75 + results * 17 + 1200
     assert cost.latency.nominal == pytest.approx(cycles * PS_A_CYCLE + 9216 * 2000, rel=1e-6)
     assert cost.bound is Bound.COMPUTE
-    energy = cycles * 20 + 9216 * 40 + (8192 + 8192) * 1.5
+    stalled = 9216 / 500e6 * cost.clock_hz  # the core waits for its weights at 0.8 of the energy of a busy cycle
+    energy = (cycles + 0.8 * stalled) * 20 + 9216 * 40 + (8192 + 8192) * 1.5
     assert cost.energy.nominal == pytest.approx(energy, rel=1e-6)
     assert dict(cost.bytes_moved) == {"sram": 16384, "flash": 9216}
 
@@ -46,6 +50,55 @@ def test_rates_bound_the_interval() -> None:
     macs, results = 32 * 32 * 9 * 4096, 32 * 4096
     assert compute.low == pytest.approx((macs / 8 + results * 8) * PS_A_CYCLE, rel=1e-6)
     assert compute.high == pytest.approx((macs / 2.4 + results * 34) * PS_A_CYCLE, rel=1e-6)
+
+
+def test_waiting_for_the_sram_costs_the_core() -> None:
+    """Activations of a tenth of a cycle each, 2 bytes at 1 B/cycle: of 2 cycles an element the core waits 1.9."""
+    sets = ("host.rates.int8.elements.activation=0.1", "host.memory_rate=1", "host.stall_share=0.5")
+    host = load_system("host", sets).device("host")
+    workload = samples.elementwise(OpKind.ACTIVATION, "sigmoid")
+    cost = host.cost(workload.ops[0], host.modes()[0], workload)
+    count = workload.ops[0].output_bytes
+    assert cost.latency.nominal == pytest.approx((2 * count + 1200) * PS_A_CYCLE, rel=1e-6)
+    assert cost.energy.nominal == pytest.approx((0.1 * count + 0.5 * 1.9 * count + 1200) * 20 + 3.0 * count, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", list(OpKind))
+def test_bounds_of_energy_are_those_of_the_waiting_core(kind: OpKind) -> None:
+    """energy per cycle * (dispatch + compute + share * what the latency has beyond them) + memories, at each bound.
+
+    Worked out from the latency terms, which the energy does not use.
+    """
+    workload = samples.legal()[kind]
+    spec, cost = load_device("host").spec, _cost(workload)
+    terms = {t.name: t.latency for t in cost.terms}
+    moved = dict(cost.bytes_moved)
+    op = workload.ops[0]
+    sram, flash = spec.shared.sram, spec.shared.flash
+    for bound, name in (("low", "low"), ("nominal", "value"), ("high", "high")):
+        busy = sum(getattr(terms[t], bound) for t in ("compute", "dispatch") if t in terms)
+        stalled = getattr(cost.latency, bound) - busy
+        cycles = (busy + getattr(spec.stall_share, name) * stalled) / PS_A_CYCLE
+        energy = cycles * getattr(spec.energy_per_cycle, name) + moved.get("flash", 0) * getattr(
+            flash.read_energy, name
+        )
+        if "sram" in moved:
+            energy += op.input_bytes * getattr(sram.read_energy, name)
+            energy += op.output_bytes * getattr(sram.write_energy, name)
+        assert getattr(cost.energy, bound) == pytest.approx(energy, rel=1e-4)
+
+
+def test_loads_may_not_fill_the_flash() -> None:
+    """At worst the core reaches 0.3 of the flash's bandwidth."""
+    weights = next(t for t in _cost(fc_workload(1, 1024, 1000)).terms if t.name == "weights").latency
+    assert weights.low == weights.nominal == 1_024_000 * 2000
+    assert weights.high == pytest.approx(1_024_000 * 2000 / 0.3, rel=1e-6)
+
+
+@pytest.mark.parametrize("key", ["stall_share", "fetch_share"])
+def test_a_share_is_at_most_one(key: str) -> None:
+    with pytest.raises(TargetError, match=rf"{key}.*\n.*\n.*a share is at most 1"):
+        load_system("host", (f"host.{key}=1.1",))
 
 
 def test_types_order_as_the_core_does() -> None:
@@ -83,6 +136,30 @@ def test_transpose_is_dearer_than_a_copy() -> None:
 def test_simple_and_slow_functions() -> None:
     add, power = (_cost(samples.elementwise(OpKind.ELEMENTWISE, f)).latency.nominal for f in ("add", "pow"))
     assert power > 4 * add
+
+
+def test_a_sum_of_many_tensors_is_a_pass_for_each() -> None:
+    """ONNX's Sum, Max, Min and Mean take any number; `where` takes three and selects once."""
+    two, five, where = (
+        _cost(samples.elementwise(OpKind.ELEMENTWISE, f, inputs=n)).terms[0].latency.nominal
+        for f, n in (("add", 2), ("add", 5), ("where", 3))
+    )
+    assert five == 4 * two
+    assert where == two
+
+
+@pytest.mark.parametrize(("function", "rate"), [("relu", 2), ("leaky_relu", 2), ("exp", 30)])
+def test_a_clamp_in_float_is_no_polynomial(function: str, rate: int) -> None:
+    """By itself and fused."""
+    workload = samples.elementwise(OpKind.ACTIVATION, function)
+    op = replace(workload.ops[0], dtype="float32")
+    compute = _cost(replace(workload, ops=(op,))).terms[0].latency.nominal
+    assert compute == rate * 3136 * PS_A_CYCLE
+    plain, fused = (
+        _cost(conv_workload(8, 8, (16, 16), (1, 1), activation=a, dtype="float32")).latency.nominal
+        for a in ("", function)
+    )
+    assert fused - plain == (0 if function == "relu" else rate * 2048 * PS_A_CYCLE)
 
 
 def test_empty_operator_costs_its_call() -> None:
@@ -228,3 +305,45 @@ def test_area_and_what_hides(target: str) -> None:
     workload = fc_workload(1, 1024, 1000)
     assert host.hidden(workload.ops[0], workload.ops[0], workload) == ZERO
     assert dict(host.summary())["area"].endswith("guess")
+
+
+@pytest.mark.parametrize("target", ["host-m4", "host"])
+def test_every_bound_reaches_an_interval(target: str) -> None:
+    host = load_device(target)
+    idle = idle_bounds((host.spec,), lambda spec: _intervals(replace(host, spec=spec)))
+    assert [path for path in idle if not path.startswith("shared.bus.")] == []  # the core has a port of its own
+
+
+def _intervals(host: CortexM) -> list[object]:
+    """Every interval that the device gives for operators of every kind, in every class of element types."""
+    found: list[object] = [host.area_mm2(), host.leakage_w()]
+    for dtype in ("int8", "float16", "float32", "int64"):
+        for workload in (*samples.legal().values(), *OTHERS):
+            op = replace(workload.ops[0], dtype=dtype)
+            cost = host.cost(op, host.modes()[0], workload)
+            found += [cost.latency, cost.energy]
+    return found
+
+
+GROWN = samples.move(OpKind.MOVE, "pad")
+REQUANTISED = replace(samples.legal()[OpKind.VIEW].ops[0], rescales=True)
+OTHERS = (  # what the legal samples do not ask for
+    samples.elementwise(OpKind.ELEMENTWISE, "pow"),
+    samples.elementwise(OpKind.ELEMENTWISE, "where", inputs=40),  # so many bytes a result that the port sets the time
+    samples.resize("linear"),
+    samples.resize("cubic"),
+    replace(GROWN, ops=(replace(GROWN.ops[0], input_bytes=GROWN.ops[0].output_bytes // 2),)),
+    replace(samples.legal()[OpKind.VIEW], ops=(REQUANTISED,)),
+)
+
+
+@pytest.mark.parametrize("target", CORES.values(), ids=CORES)
+def test_guesses_have_bounds_and_facts_say_where_they_are_from(target: str) -> None:
+    for path, quantity in quantities(load_device(target).spec):
+        if path.startswith("shared."):
+            continue
+        if quantity.mark == "guess":
+            assert quantity.low < quantity.high, path
+        else:
+            assert quantity.mark in ("published", "derived"), path
+        assert len(quantity.source) > 10, path

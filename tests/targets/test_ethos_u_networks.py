@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -12,15 +13,23 @@ import pytest
 from h4hc.api import CompileOptions, compile_model
 from h4hc.cost import device_rejection
 from h4hc.costtypes import ZERO, DeviceModel
+from h4hc.quantity import Quantity
 from h4hc.target_file import load_system
 from h4hc.units import PS_PER_S
-from h4hc.workload import Op, Workload
+from h4hc.workload import ConvParams, Op, Workload
 from h4hc.zoo.build import build_model
+from targets.ethos_u.device import EthosU
+from targets.ethos_u.lanes import operator
 from tests.targets.vela_layers import NETWORKS, WEIGHT_RATIO, Row, conv_workload, rows
 
 REACHED = 0.03  # of every network and mode, ds-cnn on 256 MACs the worst of the small ones
 BAR = 0.05
 FVP_CYCLES = 7_345_741  # MobileNetV2 1.0 224 int8, U55-128, ml-embedded-evaluation-kit, img_class.md: NPU active cycles
+FVP_SRAM_BEATS, FVP_FLASH_BEATS, BEAT_BYTES = 2_468_259 + 1_151_319, 432_351, 8  # the same run: AXI0, AXI1
+FVP_SRAM_ONLY_CYCLES = (
+    5.5e6  # as exported by ExecuTorch, weights in SRAM: pytorch/executorch PR 9830, "5.5M NPU cycles"
+)
+U55_HZ = 500_000_000
 SILICON_MS = 19.0  # MobileNetV2 224 on Alif E8 HP, U55-256, end to end: pytorch/executorch PR 19131
 
 
@@ -35,6 +44,12 @@ def _workload(name: str) -> Workload:
 @functools.cache
 def _npu(system: str, *sets: str) -> DeviceModel:
     return load_system(system, sets).device("npu")
+
+
+def _calibration(system: str) -> Quantity:
+    device = _npu(system)
+    assert isinstance(device, EthosU)
+    return device.spec.calibration
 
 
 def _total_ps(device: DeviceModel, workload: Workload, ops: Sequence[Op]) -> int:
@@ -71,19 +86,39 @@ def test_network_totals_are_the_vendor_tools(record_property: Callable[[str, obj
 
 
 def test_published_cycles_of_mobilenet_v2() -> None:
-    """The FVP's figure, with the spread of weights that the preset assumes."""
+    """The FVP's figures, with the spread of weights that the preset assumes: 0.8 and 5 % below ours."""
+    workload = _workload("mobilenet-v2")
+    shared, alone = _npu("npu128"), _npu("npu128", "npu.memory_mode=Sram_Only")
+    ours = [_total_ps(device, workload, workload.ops) * U55_HZ / PS_PER_S for device in (shared, alone)]
+    ratios = FVP_CYCLES / ours[0], FVP_SRAM_ONLY_CYCLES / ours[1]
+    assert ratios == pytest.approx((0.992, 0.948), abs=0.003)
+    assert all(_calibration("npu128").low <= ratio <= _calibration("npu128").high for ratio in ratios)
+
+
+def test_published_traffic_of_mobilenet_v2() -> None:
+    """The FVP's beats of 8 bytes, Shared_Sram: 9 % less on the SRAM's port here; 26 % more on the flash's.
+
+    An operator by itself reads again what the compiler stages behind the operator before it.
+    """
     device, workload = _npu("npu128"), _workload("mobilenet-v2")
-    ours = _total_ps(device, workload, workload.ops) * 500_000_000 / PS_PER_S
-    assert ours == pytest.approx(FVP_CYCLES, rel=0.08)
+    moved = Counter[str]()
+    for op in workload.ops:
+        moved.update(dict(device.cost(op, device.modes()[0], workload).bytes_moved))
+    sram, flash = (FVP_SRAM_BEATS * BEAT_BYTES, FVP_FLASH_BEATS * BEAT_BYTES)
+    assert (moved["sram"] / sram, moved["flash"] / flash) == pytest.approx((0.912, 1.256), abs=0.005)
 
 
-def test_silicon_of_the_alif_hp_lies_in_the_interval() -> None:
-    """The model gives the vendor's estimate; 19 ms end to end on silicon are within the bound of the calibration."""
+def test_silicon_of_the_alif_hp_is_what_bounds_the_calibration() -> None:
+    """19 ms end to end on silicon are 1.24 of the model. The bound is that ratio, so the interval proves nothing here;
+    the preset must say what the model of today gives."""
     device, workload = _npu("npu-alif-hp"), _workload("mobilenet-v2")
-    mode = device.modes()[0]
     nominal_ms = _total_ps(device, workload, workload.ops) / PS_PER_S * 1e3
-    high_ms = sum(device.cost(op, mode, workload).latency.high for op in workload.ops) / PS_PER_S * 1e3
-    assert 14 < nominal_ms < SILICON_MS < high_ms
+    assert nominal_ms == pytest.approx(15.3, abs=0.05)
+    assert SILICON_MS / nominal_ms == pytest.approx(1.24, abs=0.005)
+    bound = _calibration("npu-alif-hp")
+    assert bound.high == pytest.approx(SILICON_MS / nominal_ms, abs=0.005)
+    assert "19 ms end to end" in bound.source
+    assert "15.3 ms here" in bound.source
 
 
 def test_nothing_hides_where_weights_are_in_sram() -> None:
@@ -131,3 +166,23 @@ def test_first_weights_hide_behind_enough_work() -> None:
         waits.append((cost, device.hidden(workload.ops[0], workload.ops[1], workload).nominal))
     assert all(0 <= hidden < cost for cost, hidden in waits)
     assert [hidden > 0 for _, hidden in waits[-3:]] == [True] * 3
+
+
+def test_a_dedicated_sram_keeps_each_map_that_fits_by_itself() -> None:
+    """Of an operator that reads a small inner map and writes a large one, only the small one lies in the SRAM."""
+    workload = _two_convolutions(64)  # maps of 256 KiB
+    shapes = {"m": 64 * 64 * 64, "y": 64 * 64 * 64}
+    middle = replace(workload, outputs=("z",))  # y is an inner map as well
+    for cache, near in ((2**20, (True, True)), (shapes["m"], (True, True)), (shapes["m"] - 1, (False, False))):
+        device = _npu("npu-u65-mid", f"npu.cache_bytes={cache}")
+        assert isinstance(device, EthosU)
+        (part,) = operator(device.spec, workload.ops[1], middle).parts[1]
+        assert (part.in_sram[0], part.in_sram[2]) == near, cache
+    small = replace(middle, tensors=tuple(replace(t, size_bytes=9) if t.name == "m" else t for t in middle.tensors))
+    device = _npu("npu-u65-mid", f"npu.cache_bytes={shapes['y'] - 1}")
+    assert isinstance(device, EthosU)
+    params = small.ops[1].params
+    assert isinstance(params, ConvParams)
+    grown = replace(params, in_channels=1)
+    (part,) = operator(device.spec, replace(small.ops[1], params=grown), small).parts[1]
+    assert (part.in_sram[0], part.in_sram[2]) == (True, False)

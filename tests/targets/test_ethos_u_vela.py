@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import ceil
+from math import ceil, floor
 from pathlib import Path
 from statistics import median
 
@@ -19,12 +19,10 @@ from tests.targets.vela_layers import CSV, HELD_OUT, Row, conv_workload, npu, np
 
 DECOMPOSED = {"batch_matmul", "softmax", "lut"}  # 10 % median; all others 2 % median and 10 % at the 95th percentile
 MOST_MEDIAN, MOST_P95, MOST_DECOMPOSED = 0.02, 0.10, 0.10
-# Kept aside: one grouped convolution of 17 is off, 7 x 1 pixels on a U65-512 with maps in DRAM.
-OVER_P95 = {(HELD_OUT, "grouped_conv"): 0.31}
 # What is reached: no kind of the 212 layers may be worse than this in the median and at the 95th percentile, ...
 REACHED = (0.003, 0.03)
 # ... nor all layers kept aside together, by memory mode.
-HELD_OUT_REACHED = {"Sram_Only": (0.0001, 0.003), "Shared_Sram": (0.0005, 0.02), "Dedicated_Sram": (0.0005, 0.10)}
+HELD_OUT_REACHED = {"Sram_Only": (0.0001, 0.003), "Shared_Sram": (0.0005, 0.02), "Dedicated_Sram": (0.0005, 0.01)}
 
 
 def _cost(row: Row) -> Cost:
@@ -74,9 +72,7 @@ def test_total_cycles_against_the_vendor_tool(
             assert median(every) <= MOST_DECOMPOSED, kind
             continue
         assert median(every) <= MOST_MEDIAN, kind
-        over = OVER_P95.get((path, kind))
-        worst = _percentile(every, 0.95)
-        assert worst <= MOST_P95 if over is None else MOST_P95 < worst <= over, kind
+        assert _percentile(every, 0.95) <= MOST_P95, kind
 
 
 def test_known_layers_stay_as_good_as_they_are() -> None:
@@ -132,12 +128,25 @@ def test_blocks_and_cycles_are_those_of_the_vendor_tool(path: Path, allowed: int
     assert checked >= 38 + 16 + 8 + 6
 
 
-def test_interval_holds_the_vendor_tool() -> None:
-    """Low to high must contain the estimate it is anchored to."""
-    for row in rows():
-        latency = _cost(row).latency
-        reference = int(row["sum_op_cycles"]) * PS_PER_S // _cost(row).clock_hz
-        assert latency.low <= reference <= latency.high, row["layer"]
+def _lies_within(row: Row) -> bool:
+    cost = _cost(row)
+    return cost.latency.low <= int(row["sum_op_cycles"]) * PS_PER_S // cost.clock_hz <= cost.latency.high
+
+
+def test_low_bound_is_the_least_that_the_vendor_tool_says_of_a_known_layer() -> None:
+    """So the known layers lie within it by construction; those kept aside are the test of it."""
+    device = npu("ethos-u55-128", "", "Sram_Only")
+    assert isinstance(device, EthosU)
+    least = min(
+        int(row["sum_op_cycles"]) * PS_PER_S / (cost.latency.nominal * cost.clock_hz)
+        for row, cost in ((row, _cost(row)) for row in rows())
+    )
+    assert floor(least * 100) / 100 == device.spec.calibration.low
+    assert all(_lies_within(row) for row in rows())
+
+
+def test_interval_holds_the_vendor_tool_on_layers_kept_aside() -> None:
+    assert all(_lies_within(row) for row in rows(HELD_OUT))
 
 
 def test_macs_agree_with_the_table() -> None:
@@ -146,15 +155,15 @@ def test_macs_agree_with_the_table() -> None:
             assert workload_of(row).ops[0].macs == int(row["macs"]), row["layer"]
 
 
+STAIRS = {7: 4432, 8: 4144, 9: 7213, 15: 7393, 16: 7268, 17: 10775, 24: 11020, 25: 13970}  # Vela 5.2.0, cycles
+
+
 def test_staircase_of_output_channels() -> None:
-    """3x3, 16 x 16, 16 -> n channels on U55-128: the array works on 8 channels at a time."""
+    """3x3, 16 x 16, 16 -> n channels on U55-128: the array works on 8 channels at a time, as the tool says."""
     device = npu("ethos-u55-128", "", "Sram_Only")
 
     def cycles(outs: int) -> int:
         workload = conv_workload(16, outs, (16, 16), (3, 3))
-        return device.cost(workload.ops[0], device.modes()[0], workload).latency.nominal
+        return device.cost(workload.ops[0], device.modes()[0], workload).cycles
 
-    assert cycles(9) > cycles(8)
-    assert cycles(8) == pytest.approx(cycles(7), rel=0.8)
-    assert cycles(16) == pytest.approx(cycles(9), rel=0.05)
-    assert cycles(17) > cycles(16)
+    assert {outs: cycles(outs) for outs in STAIRS} == STAIRS

@@ -12,7 +12,9 @@ from h4hc.partition import PartitionOptions, partition
 from h4hc.schedule import schedule
 from h4hc.system import MoveStep, System
 from h4hc.target_file import load_system
+from h4hc.units import PS_PER_S
 from h4hc.workload import Layout, OpKind, Tensor, Workload
+from targets.cortex_m.device import CortexM
 from tests.targets import samples
 
 SYSTEM = load_system("npu+cim")
@@ -48,7 +50,7 @@ def test_host_cache_is_cleaned_and_invalidated() -> None:
     (clean,) = _moves("host", "npu")
     # 1024 bytes are 32 lines: 250 ns call + 32 * 25 ns
     assert clean.latency.nominal == 250_000 + 32 * 25_000
-    assert clean.energy.nominal == 32 * 100
+    assert clean.energy.nominal == 2000 + 32 * 152
     (one_more,) = _moves("host", "npu", replace(IMAGE, size_bytes=1025))
     assert one_more.latency.nominal - clean.latency.nominal == 25_000
     (invalidate,) = _moves("cim", "host")
@@ -149,3 +151,22 @@ def test_every_step_has_an_ordered_interval_and_marks() -> None:
             for step in _moves(src, dst, replace(IMAGE, stored_dtype="float32"), want=ROW):
                 assert 0 < step.latency.low <= step.latency.nominal <= step.latency.high
                 assert step.marks
+
+
+@pytest.mark.parametrize("name", ["npu", "cim", "npu+cim"])
+def test_the_host_burns_its_energy_a_cycle_between_devices_too(name: str) -> None:
+    """A stay and a call of cache maintenance keep the core busy: its energy a cycle for their time, at each bound."""
+    system = load_system(name)
+    host = system.device("host")
+    assert isinstance(host, CortexM)
+    steps = [system.interconnect.switch(device) for device in system.device_names if device != "host"]
+    timed = [(step.latency, step.energy) for step in steps]
+    small = Tensor("x", (1, 1), "int8", "int8", 1, ROW)
+    (line,) = system.interconnect.moves(small, "host", steps[0].device, ROW, ROW)
+    for bound, of in (("low", "low"), ("nominal", "value"), ("high", "high")):
+        power_w = getattr(host.spec.energy_per_cycle, of) * host.spec.clock_hz / PS_PER_S  # pJ a ps
+        for latency, energy in timed:
+            assert getattr(energy, bound) == pytest.approx(getattr(latency, bound) * power_w, rel=0.001)
+        # one line: a call, and a wait of at most the same power with an SRAM access of 5 pJ a byte
+        least = host.spec.stall_share.low * getattr(line.latency, bound) * power_w
+        assert least < getattr(line.energy, bound) <= getattr(line.latency, bound) * power_w + 32 * 5

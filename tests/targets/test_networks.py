@@ -40,20 +40,20 @@ def _npu_only(workload: Workload, *sets: str) -> tuple[int, int]:
 )
 def test_npu_total_is_the_vendor_tools(mobilenet: Workload, macs: int, mode: str, mega_cycles: float) -> None:
     latency, _ = _npu_only(mobilenet, f"npu.macs={macs}", f"npu.memory_mode={mode}")
-    assert latency / 2000 / 1e6 == pytest.approx(mega_cycles, rel=0.025)
+    assert latency / 2000 / 1e6 == pytest.approx(mega_cycles, rel=0.01)
 
 
 @pytest.mark.parametrize(
-    ("system", "sets", "saved_latency", "saved_energy"),
-    [
-        ("npu+cim-1x1", ("cim.dedup=true",), 0.340, -0.255),
-        ("npu+cim-1x4", (), 0.587, 0.419),
-        ("npu+cim-1x1", ("cim.dedup=true", "cim.macros=4"), 0.592, -1.027),
-        ("npu+cim", (), 0.656, 0.411),
+    ("system", "sets", "saved_latency", "saved_energy", "apart"),
+    [  # apart: how far the model's energy saving may be from the one worked out by hand
+        ("npu+cim-1x1", ("cim.dedup=true",), 0.340, -0.255, 0.13),
+        ("npu+cim-1x4", (), 0.587, 0.419, 0.03),
+        ("npu+cim-1x1", ("cim.dedup=true", "cim.macros=4"), 0.592, -1.027, 0.15),
+        ("npu+cim", (), 0.656, 0.411, 0.03),
     ],
 )
 def test_cim_saves_what_the_first_order_says(
-    mobilenet: Workload, system: str, sets: tuple[str, ...], saved_latency: float, saved_energy: float
+    mobilenet: Workload, system: str, sets: tuple[str, ...], saved_latency: float, saved_energy: float, apart: float
 ) -> None:
     """The story of H4H: a vanilla macro saves time and wastes energy, a multi-CU macro saves both."""
     target = load_system(system, (*sets, UNLIMITED))
@@ -63,5 +63,5 @@ def test_cim_saves_what_the_first_order_says(
         best = min(costs, key=lambda c: c.latency.nominal)
         latency, energy = latency + best.latency.nominal, energy + best.energy.nominal
     npu_latency, npu_energy = _npu_only(mobilenet)
-    assert 1 - latency / npu_latency == pytest.approx(saved_latency, abs=0.06)
-    assert 1 - energy / npu_energy == pytest.approx(saved_energy, abs=0.15)
+    assert 1 - latency / npu_latency == pytest.approx(saved_latency, abs=0.025)
+    assert 1 - energy / npu_energy == pytest.approx(saved_energy, abs=apart)

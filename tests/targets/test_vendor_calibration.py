@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 from collections.abc import Callable
@@ -17,10 +18,12 @@ from h4hc.calibration import Pair, fit, parse_calibration
 from h4hc.cli import run
 from h4hc.cost import device_rejection
 from h4hc.errors import UserError
-from h4hc.layer_sample import DRAWS, sample_layers
+from h4hc.layer_sample import COLUMNS, DRAWS, sample_layers
+from h4hc.layer_table import parse_layers
 from h4hc.measured import layer_key
 from h4hc.target_file import load_system
 from h4hc.units import PS_PER_S
+from h4hc.workload import ConvParams
 
 CLOCK_HZ = 500_000_000
 
@@ -29,7 +32,7 @@ def _measured(folder: Path, ratio: float, noise: float, count: int = 20) -> Path
     """A table in which every layer takes what the model says, times `ratio` and a factor of up to 1 +- noise."""
     device = load_system("npu").device("npu")
     draw = random.Random(7)
-    lines = ["layer,kind,h,w,cin,cout,kh,kw,stride,dil,pad,cycles,energy_pj"]
+    lines = [",".join((*COLUMNS, "cycles", "energy_pj"))]
     seen = set()
     for row in sample_layers(count, 3):
         op, workload = row.workload.ops[0], row.workload
@@ -109,6 +112,35 @@ def test_samples_are_those_of_their_seed() -> None:
     assert len(sample_layers(4, 0)) == 4 * len(DRAWS)
 
 
+@pytest.mark.parametrize("kind", ["conv", "dwconv", "grouped_conv"])
+def test_the_sample_holds_padded_and_bare_windows(kind: str) -> None:
+    """VALID and SAME, each with stride and with windows that padding touches; the rows say what the operators are."""
+    rows = [row for row in sample_layers(40, 0) if row.kind == kind]
+    pads = [dict(row.cells)["pad"] for row in rows]
+    assert 3 <= pads.count("VALID") < pads.count("SAME")
+    for row, pad in zip(rows, pads, strict=True):
+        params, cells = row.workload.ops[0].params, dict(row.cells)
+        assert isinstance(params, ConvParams)
+        reach = (params.kernel[0] - 1) * params.dilation[0] + 1
+        inside = params.in_spatial[0] - reach if pad == "VALID" else params.in_spatial[0] - 1
+        assert params.out_spatial[0] == inside // params.stride[0] + 1
+        assert pad == "SAME" or not any(params.pads)
+        assert params.groups == {"dwconv": params.in_channels}.get(kind, int(cells["groups"]))
+        assert row.workload.ops[0].macs == math.prod(
+            (params.in_channels // params.groups, params.out_channels, *params.kernel, *params.out_spatial)
+        )
+    assert any(any(row.workload.ops[0].params.pads) for row in rows)  # type: ignore[union-attr]
+    assert {dict(row.cells)["groups"] for row in rows} == ({"2", "4", "8"} if kind == "grouped_conv" else {"1"})
+
+
+def test_the_sample_is_read_back_as_the_same_layers() -> None:
+    """A calibration keeps the cells alone: they must say all of a layer."""
+    rows = sample_layers(12, 5)
+    text = "\n".join([",".join(COLUMNS), *(",".join(dict(row.cells).values()) for row in rows)])
+    read = parse_layers(text.encode(), "sample.csv").rows
+    assert [row.workload for row in read] == [row.workload for row in rows]
+
+
 def test_the_model_against_the_vendor_tool(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], record_property: Callable[[str, object], None]
 ) -> None:
@@ -176,7 +208,7 @@ def _file(folder: Path, *lines: str) -> str:
     return str(file)
 
 
-def test_a_host_is_fitted_to_times_and_refuses_npu_rows_and_cycles(
+def test_a_host_is_fitted_to_times_and_cycles_and_refuses_npu_rows(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     args = ["targets", "calibrate", "host", "--target", "npu+cim", "--json", "--with"]
@@ -190,8 +222,14 @@ def test_a_host_is_fitted_to_times_and_refuses_npu_rows_and_cycles(
     err = capsys.readouterr().out
     assert "t2.csv:2" in err
     assert "host is none" in err
-    cycles = _file(tmp_path, f"{HEAD},cycles", f"{LAYER},900", "b,conv,28,28,16,32,3,3,9")
-    assert run([*args, cycles]) == 2
+    cycles = _file(tmp_path, f"{HEAD},cycles", f"{LAYER},360000", "b,conv,28,28,16,32,3,3,9")
+    kept = tmp_path / "host.json"
+    assert run([*args, cycles, "-o", str(kept)]) == 0
+    capsys.readouterr()
+    made = parse_calibration(kept.read_bytes(), kept.name)
+    assert [row.reference_ps for row in made.rows] == [900_000_000, 22_500]  # 400 MHz
+    # a device without a clock
+    assert run(["targets", "calibrate", "cim", "--target", "npu+cim", "--json", "--with", cycles]) == 2
     err = capsys.readouterr().out
     assert all(said in err for said in ("no clock", "t2.csv:2", "t2.csv:3", "time_us"))
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from h4hc.errors import CostModelError, InternalError, MissingToolError
 from h4hc.workload import OpKind
+from targets.ethos_u.axes import joined
 from targets.ethos_u.vendor.layers import network_model, operator_model
-from targets.ethos_u.vendor.moves import joined
 from targets.ethos_u.vendor.numbers import SeededNumbers
 from targets.ethos_u.vendor.tflite import OPERATORS, Quant, TfliteModel
 from tests.targets import samples

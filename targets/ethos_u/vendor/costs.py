@@ -1,6 +1,7 @@
 """Costs with the vendor's cycles in the place of the model's: what `--npu-cost vela` asks.
 
-Latency: the vendor's estimate of the operator by itself, lane by lane. Energy: the model's, since the vendor has none.
+Latency: the vendor's estimate of the operator by itself, lane by lane. Energy: the model's, since the vendor has none,
+for as many cycles as the vendor says.
 The bounds are those of `calibration`, which says how far silicon was from such estimates.
 """
 
@@ -8,13 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from h4hc.costtypes import ZERO, Bound, Cost, DeviceModel, Interval, Mode, Rule, Term, Violation
+from h4hc.costtypes import CLOCK, ZERO, Bound, Cost, DeviceModel, Interval, Mode, Rule, Term, Violation
 from h4hc.errors import CostModelError
 from h4hc.quantity import at_clock
 from h4hc.workload import MoveParams, Op, OpKind, Workload
+from targets.ethos_u.axes import transposition
+from targets.ethos_u.cost import clock_term
 from targets.ethos_u.device import EthosU
 from targets.ethos_u.vendor.estimates import likeness, operator_estimate
-from targets.ethos_u.vendor.moves import transposition
 from targets.ethos_u.vendor.oracle import Cycles, Estimate
 from targets.ethos_u.vendor.tool import PACKAGE, VERSION, regor
 
@@ -74,7 +76,7 @@ def _is_free(op: Op, workload: Workload) -> bool:
     if not isinstance(p, MoveParams) or op.rescales:
         return False
     if op.kind is OpKind.MOVE and p.function == "transpose":
-        _, perm = transposition(op, p, workload, op.layout or workload.tensor[op.inputs[0]].layout)
+        _, perm = transposition(op, p, workload)
         return perm == tuple(range(len(perm)))
     return op.kind is OpKind.VIEW
 
@@ -91,13 +93,15 @@ def priced(device: EthosU, base: Cost, cycles: Cycles) -> Cost:
     spec = device.spec
 
     def time(count: int) -> Interval:
-        by = spec.calibration
-        return at_clock((count * by.low, count * by.value, count * by.high), spec.clock_hz)
+        return at_clock(spec.calibration.times(count), spec.clock_hz)
 
     left = dict(zip(RESOURCES, (cycles.npu, cycles.sram, cycles.dram + cycles.flash), strict=True))
     longest = max(left.values())
     terms = []
     for term in base.terms:
+        if term.resource == CLOCK:
+            terms.append(clock_term(spec, spec.calibration.times(cycles.total)))
+            continue
         lane = left.pop(term.resource, 0) if term.role == "parallel" else 0
         terms.append(replace(term, latency=time(lane) if lane else ZERO))
     terms += [Term(resource, "parallel", time(count), ZERO, resource) for resource, count in left.items() if count]
@@ -106,7 +110,7 @@ def priced(device: EthosU, base: Cost, cycles: Cycles) -> Cost:
     return Cost.from_terms(
         base.mode,
         kept,
-        cycles=max(1, cycles.total),
+        cycles=max(1, round(spec.calibration.value * cycles.total)),
         bound=Bound.COMPUTE if cycles.npu * 2 >= cycles.total else Bound.MEMORY,
         bytes_moved=base.bytes_moved,
         model=MODEL,

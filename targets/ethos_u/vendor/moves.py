@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from h4hc.workload import Layout, MoveParams, Op, Workload
-from targets.ethos_u.vendor.network import Network, cannot, memory_shape, order_of
-from targets.ethos_u.vendor.tflite import Ref, Shape
+from h4hc.workload import MoveParams, Op
+from targets.ethos_u.axes import memory_shape, operand_constants, order_of, transposition
+from targets.ethos_u.vendor.network import Network, cannot
+from targets.ethos_u.vendor.tflite import Ref
 
 
 def emit_move(net: Network, op: Op, p: MoveParams) -> None:
@@ -34,7 +35,7 @@ def emit_view(net: Network, op: Op, p: MoveParams) -> None:
 
 def _transpose(net: Network, op: Op, p: MoveParams) -> None:
     target = net.workload.tensor[op.outputs[0]]
-    shape, perm = transposition(op, p, net.workload, net.order(op))
+    shape, perm = transposition(op, p, net.workload)
     data = net.read(op, op.inputs[0], shape)
     if perm == tuple(range(len(perm))):  # only axes of length one change places
         made = net.step(op, "RESHAPE", [data, net.model.ints(memory_shape(target))], memory_shape(target))
@@ -43,32 +44,9 @@ def _transpose(net: Network, op: Op, p: MoveParams) -> None:
     net.finish(op, made)
 
 
-def transposition(op: Op, p: MoveParams, workload: Workload, layout: Layout) -> tuple[Shape, tuple[int, ...]]:
-    """Shape in memory and order of its axes, as few as can be; an input that lies in `layout`."""
-    source, target = workload.tensor[op.inputs[0]], workload.tensor[op.outputs[0]]
-    have = order_of(len(source.shape), layout)
-    perm = tuple(have.index(p.perm[a]) for a in order_of(len(target.shape), target.layout))
-    return joined(memory_shape(source, layout), perm)
-
-
-def joined(shape: Shape, perm: tuple[int, ...]) -> tuple[Shape, tuple[int, ...]]:
-    """The same transpose with fewer axes: those of length one dropped, neighbours that stay neighbours made one."""
-    kept = [a for a in perm if shape[a] != 1]
-    groups: list[list[int]] = []
-    for axis in kept:
-        follows = groups and all(shape[a] == 1 for a in range(groups[-1][-1] + 1, axis)) and axis > groups[-1][-1]
-        if follows:
-            groups[-1].append(axis)
-        else:
-            groups.append([axis])
-    ordered = sorted(groups)
-    sizes = tuple(int(np.prod([shape[a] for a in group])) for group in ordered)
-    return sizes, tuple(ordered.index(group) for group in groups)
-
-
 def _changed(net: Network, op: Op, names: tuple[str, ...]) -> int:
     """The axis in memory order along which the tensors differ from the operator's other side."""
-    whole = net.workload.tensor[op.outputs[0] if names == op.inputs else op.inputs[0]].shape
+    whole = net.workload.tensor[op.inputs[0] if names == op.outputs else op.outputs[0]].shape
     parts = [net.workload.tensor[name].shape for name in names]
     differing = [a for a in range(len(whole)) if any(part[a] != whole[a] for part in parts)]
     if len(differing) > 1:
@@ -80,12 +58,13 @@ def _changed(net: Network, op: Op, names: tuple[str, ...]) -> int:
 
 def _concat(net: Network, op: Op, p: MoveParams) -> None:
     """Operands in order; a constant behind the others unless numbers know the order. All are brought to one scale."""
-    axis = _changed(net, op, (*op.inputs, *op.weights) if op.weights else op.inputs)
+    constants = operand_constants(op, net.workload)
+    axis = _changed(net, op, (*op.inputs, *constants) if constants else op.inputs)
     quant = net.result_quant(op) if net.numbers.quant(op.outputs[0]) else None
     operands: list[Ref] = []
     for name in op.inputs:
         operands.append(net.read(op, name))
-    for name in op.weights:
+    for name in constants:
         values, scale = net.numbers.constant(op, name, memory_shape(net.workload.tensor[name], net.order(op)))
         operands.append(net.constant(op, values, scale))
     quant = quant or operands[0].quant

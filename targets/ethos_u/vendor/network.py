@@ -13,6 +13,7 @@ from math import prod
 
 from h4hc.errors import CostModelError
 from h4hc.workload import Layout, Op, OpKind, Tensor, Workload
+from targets.ethos_u.axes import memory_shape, order_of, working_layout
 from targets.ethos_u.vendor.numbers import OTHER_SCALE, SCALE, Numbers
 from targets.ethos_u.vendor.tflite import Array, Option, Quant, Ref, Shape, TfliteModel
 
@@ -20,18 +21,6 @@ DEFAULT = Quant.whole(SCALE)
 OTHER = Quant.whole(OTHER_SCALE)
 MOST_AXES = 4
 KEEP_SCALE = frozenset({OpKind.VIEW, OpKind.MOVE, OpKind.POOL, OpKind.RESIZE, OpKind.REDUCE})
-
-
-def order_of(rank: int, layout: Layout) -> tuple[int, ...]:
-    """ONNX axes in the order of memory: channels last moves axis 1 to the end."""
-    if layout is Layout.CHANNELS_LAST and rank > 2:
-        return (0, *range(2, rank), 1)
-    return tuple(range(rank))
-
-
-def memory_shape(tensor: Tensor, layout: Layout | None = None) -> Shape:
-    """Shape of a tensor in the order of memory; layout: as if it lay in that one."""
-    return tuple(tensor.shape[a] for a in order_of(len(tensor.shape), layout or tensor.layout))
 
 
 def few_axes(shape: Shape) -> Shape:
@@ -62,8 +51,8 @@ class Network:
     _steps: dict[str, int] = field(default_factory=dict)
 
     def order(self, op: Op) -> Layout:
-        """The order of memory that an operator works in: its own, or that of its first input."""
-        return op.layout or self.workload.tensor[(op.inputs or op.outputs)[0]].layout
+        """See axes.working_layout."""
+        return working_layout(op, self.workload)
 
     def read(self, op: Op, name: str, shape: Shape | None = None, layout: Layout | None = None) -> Ref:
         """An input in the order `layout` (default: the operator's) and in `shape` (default: its own, in that order)."""

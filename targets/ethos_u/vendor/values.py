@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from h4hc.workload import ElementwiseParams, Op, OpKind
-from targets.ethos_u.vendor.network import Network, cannot, few_axes, memory_shape, order_of
+from targets.ethos_u.axes import memory_shape, operand_constants, order_of
+from targets.ethos_u.vendor.network import Network, cannot, few_axes
 from targets.ethos_u.vendor.numbers import SCALE
 from targets.ethos_u.vendor.tflite import Option, Quant, Ref, Shape
 
@@ -158,7 +159,7 @@ def _operands(net: Network, op: Op, out: Shape) -> list[Ref]:
     found = []
     for name in op.inputs:
         found.append(net.read(op, name, _aligned(net.workload.tensor[name].shape, rank, net, op, out)))
-    for name in op.weights:
+    for name in operand_constants(op, net.workload):
         shape = _aligned(net.workload.tensor[name].shape, rank, net, op, out)
         values, quant = net.numbers.constant(op, name, shape)
         found.append(net.constant(op, values, quant))

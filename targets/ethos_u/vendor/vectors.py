@@ -6,8 +6,9 @@ from itertools import combinations
 from math import prod
 
 from h4hc.workload import FullyConnectedParams, MatmulParams, Op, OpKind, VectorParams
+from targets.ethos_u.axes import memory_shape, order_of
 from targets.ethos_u.vendor.images import weights_and_bias
-from targets.ethos_u.vendor.network import Network, cannot, few_axes, memory_shape, order_of
+from targets.ethos_u.vendor.network import Network, cannot, few_axes
 from targets.ethos_u.vendor.tflite import Quant, Ref, Shape
 from targets.ethos_u.vendor.values import activated, binary, fusable, scalar
 
@@ -130,7 +131,7 @@ def _norm_shape(net: Network, op: Op, p: VectorParams) -> tuple[Shape, tuple[int
     batch, channels = shape[0], shape[-1]
     groups = p.rows // batch
     if p.innermost or channels % groups:
-        return (1, p.rows, p.length), (2,), (1, 1, 1)
+        return (1, p.rows, p.length), (2,), (1, p.rows, 1)
     each, positions = channels // groups, prod(shape[1:-1])
     if each == 1:
         return (batch, positions, channels), (1,), (1, 1, channels)
