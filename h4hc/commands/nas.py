@@ -153,7 +153,7 @@ def bench(
     console: Console, study: str, output: Path, mode: str | None, jobs: int | None, sets: tuple[str, ...]
 ) -> None:
     from h4hc.commands.nas_text import bench_text
-    from h4hc.sweep.workers import cores
+    from h4hc.sweep.pool import cores
 
     settings = _nas("study")(sets=sets)
     settings = settings.mode(mode) if mode else settings
@@ -197,7 +197,7 @@ def _nas(name: str) -> Callable[..., Any]:
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """SIGTERM ends a command as Ctrl-C does; files that cannot be written are the user's to mend."""
-    from h4hc.sweep.workers import sigterm_interrupts
+    from h4hc.sweep.pool import sigterm_interrupts
 
     with sigterm_interrupts():
         yield
