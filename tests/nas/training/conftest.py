@@ -56,7 +56,7 @@ def make_data(images: int = 60, seed: int = 0) -> Data:
     upright = line.expand(8, 8)
     pictures[:, 0] += torch.stack([upright, upright.T, upright * upright.T])[labels]
     split = TensorSplit(pictures, labels)
-    return Data("rows", CLASSES, 1, 8, split, split, split)
+    return Data("stripes", CLASSES, 1, 8, split, split, split)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,16 +62,16 @@ def _rows(folder: Path) -> list[list[str]]:
 def test_training_learns(space: SearchSpace, config: Make) -> None:
     seen: list[Report] = []
     net = Supernet(space, CLASSES)
-    Trainer(net, make_data(), config(budget={"steps": 50}, batch=20), observe=seen.append).fit()
+    Trainer(net, make_data(), config(budget={"steps": 120}, batch=20), observe=seen.append).fit()
     assert seen[-1].loss < 0.6 * seen[0].loss
-    assert [report.step for report in seen] == list(range(1, 51))
+    assert [report.step for report in seen] == list(range(1, 121))
     assert seen[-1].spent == 1
     assert seen[-1].seconds_left == 0
     images, labels = next(make_data(60, seed=1).test.batches(60))
     with torch.no_grad():
         for genome in (space.maximum(), space.minimum()):
             right = net(images, space.arch(genome)).argmax(1) == labels
-            assert float(right.float().mean()) > 0.8
+            assert float(right.float().mean()) > 0.9
 
 
 def test_the_same_seed_gives_the_same_bits(space: SearchSpace, config: Make) -> None:
@@ -254,17 +255,17 @@ def _child(space: SearchSpace, config: TrainConfig, folder: Path) -> subprocess.
 
 @pytest.mark.slow
 def test_killed_again_and_again_a_run_ends_in_the_same_bits(space: SearchSpace, config: Make, tmp_path: Path) -> None:
-    short = config(**EVERYTHING, budget={"steps": 60}, save_every=1, keep=1)
+    short = config(**EVERYTHING, budget={"steps": 40}, save_every=1, keep=1)
     whole, _ = _run(space, short, tmp_path / "whole")
     folder = tmp_path / "killed"
-    for number in range(6):
+    for number in range(5):
         child = _child(space, short, folder)
         assert child.stdout is not None
         child.stdout.readline()
         log = folder / "log.csv"
         before = log.stat().st_size if log.exists() else 0
         while child.poll() is None and (not log.exists() or log.stat().st_size <= before + 150 * number):
-            pass
+            time.sleep(0.002)
         child.send_signal(signal.SIGKILL)
         child.wait()
         child.stdout.close()
