@@ -30,6 +30,16 @@ class Interval:
         return Interval(self.low + other.low, self.nominal + other.nominal, self.high + other.high)
 
     @staticmethod
+    def sum(*parts: Interval) -> Interval:
+        """All of them together: quicker than one by one."""
+        low = nominal = high = 0
+        for part in parts:
+            low += part.low
+            nominal += part.nominal
+            high += part.high
+        return Interval(low, nominal, high)
+
+    @staticmethod
     def exact(value: int) -> Interval:
         """An interval of width zero."""
         return Interval(value, value, value)
@@ -111,18 +121,18 @@ class Cost:
         clock_hz: int = 0,
     ) -> Cost:
         """Compose a cost out of its terms; latency = max(parallel) + sum(serial), each bound by itself."""
-        parallel = [t.latency for t in terms if t.role == "parallel"]
-        latency = Interval(
-            max((t.low for t in parallel), default=0),
-            max((t.nominal for t in parallel), default=0),
-            max((t.high for t in parallel), default=0),
-        )
-        energy = ZERO
+        low = nominal = high = 0  # of the parallel terms, then of the whole latency
+        serial, energy = [], []
         for term in terms:
-            energy = energy + term.energy
+            energy.append(term.energy)
             if term.role == "serial":
-                latency = latency + term.latency
-        return Cost(mode, latency, energy, cycles, bound, terms, bytes_moved, unit_weight_bytes, model, marks, clock_hz)
+                serial.append(term.latency)
+            else:
+                busy = term.latency
+                low, nominal, high = max(low, busy.low), max(nominal, busy.nominal), max(high, busy.high)
+        latency = Interval.sum(Interval(low, nominal, high), *serial)
+        total = Interval.sum(*energy)
+        return Cost(mode, latency, total, cycles, bound, terms, bytes_moved, unit_weight_bytes, model, marks, clock_hz)
 
 
 @dataclass(frozen=True)

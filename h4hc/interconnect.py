@@ -67,15 +67,15 @@ class SharedMemoryInterconnect:
         return (self._convert(tensor, direction),)
 
     def summary(self) -> tuple[tuple[str, str], ...]:
-        """Names and values for `targets show`."""
+        """Names, as `--set` takes them, and values for `targets show`."""
         spec = self._spec
         link = ", ".join(spec.link.devices) or "none: all devices share the SRAM"
         plain = [
-            ("shared.sram.size_bytes", f"{spec.shared.sram.size_bytes} B"),
+            ("sram.size_bytes", f"{spec.shared.sram.size_bytes} B"),
             ("cache.line_bytes", f"{spec.cache.line_bytes} B"),
             ("link.devices", link),
         ]
-        return tuple(plain + [(path, q.text()) for path, q in quantities(spec)])
+        return tuple(plain + [(path.removeprefix("shared."), q.text()) for path, q in quantities(spec)])
 
     def _copies(self, tensor: Tensor, src: str, dst: str) -> list[MoveStep]:
         """One copy for each end of the way that lies behind the link: t = setup + bytes / bandwidth."""

@@ -60,6 +60,6 @@ def sram_remark(workload: Workload, assignment: Assignment, system: System) -> t
             f"the plan does not fit the SRAM: {parts} at the peak, {format_bytes(system.sram_bytes)} there; SRAM is "
             "not a constraint of the placement yet",
             (where,),
-            "reduce the resolution, or raise shared.sram.size_bytes of the target",
+            "reduce the resolution, or raise the memory of the target (--set sram.size_bytes=N)",
         ),
     )

@@ -19,6 +19,8 @@ from h4hc.units import PS_PER_S
 
 Mark = Literal["measured", "vendor", "published", "derived", "guess", "user"]
 
+NOISE = 5e-7  # of a ps or pJ: what a sum of floats may be off
+
 # (least value where zero is out of range, greatest value) by unit. Wider than any hardware these models speak of, and
 # narrow enough that no cost overflows, divides by nothing, or leaves the range in which the solver is exact.
 RANGES: dict[str, tuple[float, float]] = {
@@ -119,25 +121,32 @@ def unit(expected: str, positive: bool = False, counted: bool = False) -> AfterV
     return AfterValidator(check)
 
 
-def whole(bounds: tuple[float, float, float]) -> Interval:
-    """Bounds in ps or pJ as an Interval of integers, each rounded up (noise below 1e-6 is dropped)."""
-    low, nominal, high = bounds
-    if not high:
-        return ZERO
-    if low == nominal == high:  # most are
-        return Interval.exact(_rounded_up(low))
-    return Interval(_rounded_up(low), _rounded_up(nominal), _rounded_up(high))
+def whole(*parts: tuple[float, float, float]) -> Interval:
+    """Sum of bounds in ps or pJ as an Interval of integers, each bound of each part rounded up (noise is dropped)."""
+    low = nominal = high = 0
+    for part in parts:
+        if part[2]:
+            low += _rounded_up(part[0])
+            nominal += _rounded_up(part[1])
+            high += _rounded_up(part[2])
+    return Interval(low, nominal, high) if high else ZERO
 
 
 def _rounded_up(value: float) -> int:
     number = int(value)
-    return number if number == value else math.ceil(round(value, 6))  # rounding is dear, whole numbers are frequent
+    return number + 1 if value - number > NOISE else number
 
 
 def at_clock(cycles: tuple[float, float, float], clock_hz: int) -> Interval:
     """Bounds in cycles as an Interval of picoseconds: t = cycles * 1e12 / clock_hz."""
     low, nominal, high = cycles
-    return whole((low * PS_PER_S / clock_hz, nominal * PS_PER_S / clock_hz, high * PS_PER_S / clock_hz))
+    if not high:
+        return ZERO
+    return Interval(
+        _rounded_up(low * PS_PER_S / clock_hz),
+        _rounded_up(nominal * PS_PER_S / clock_hz),
+        _rounded_up(high * PS_PER_S / clock_hz),
+    )
 
 
 class Sourced(Schema):

@@ -51,25 +51,22 @@ class _Room(NamedTuple):
 
 
 class _Fitting(NamedTuple):
-    """Blocks that fit, a column each, in the order of the search: depth outermost, then height, then width."""
+    """Blocks that fit, a column each, in the order of the search: depth outermost, then height, then width.
+
+    measures: height, width and depth as they count in the traffic; area and volume of the input block; elements.
+    """
 
     blocks: Ints
     inputs: Ints
-    measures: Floats  # see _Choices, in this order
+    measures: Floats
     small: NDArray[np.bool_]
 
 
 class _Choices(NamedTuple):
-    """Those of the fitting blocks that an output of a certain size has use for.
-
-    counted: height, width, depth as they count in the traffic; area, volume: of the input blocks.
-    """
+    """Those of the fitting blocks that an output of a certain size has use for."""
 
     at: Ints  # of the fitting ones
-    counted: Floats
-    area: Floats
-    volume: Floats
-    elements: Floats
+    measures: Floats
 
 
 def is_part_kernel(work: Work) -> bool:
@@ -137,7 +134,7 @@ def _search(arch: Arch, work: Work) -> tuple[Hwc, Hwc] | None:
     if not choices.at.size:
         return None
     fitting = _fitting(arch, room)
-    at = _cheapest(_traffic(arch, work, fetched, choices), fetched, choices.at, fitting)
+    at = _cheapest(_traffic(arch, work, fetched, choices.measures), fetched, choices.at, fitting)
     return _hwc(fitting.inputs[:, at]), _hwc(fitting.blocks[:, at])
 
 
@@ -187,8 +184,7 @@ def _choices(arch: Arch, room: _Room, sides: tuple[int, int], limit: int, output
     within &= height <= sides[0]
     within &= width <= sides[1]
     at = within.nonzero()[0]
-    measures = found.measures.take(at, axis=1)
-    return _Choices(at, measures[:3], *measures[3:])
+    return _Choices(at, found.measures.take(at, axis=1))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -273,14 +269,18 @@ def _cheapest(cost: Floats, fetched: Hwc, places: Ints, found: _Fitting) -> int:
     return int(places[first])
 
 
-def _traffic(arch: Arch, work: Work, fetched: Hwc, found: _Choices) -> Floats:
-    """Input and weight elements fetched for each output element (elementwise: number of blocks)."""
+def _traffic(arch: Arch, work: Work, fetched: Hwc, measures: Floats) -> Floats:
+    """Input and weight elements fetched for each output element (elementwise: number of blocks).
+
+    measures: see _Fitting.
+    """
     elements = volume(work.ofm)
+    cost: Floats
     if work.unit == "elementwise":
-        cost = elements / found.elements
+        cost = elements / measures[5]
     else:
-        parts = np.array([[float(side)] for side in work.ofm]) / found.counted
-        cost = found.area * (fetched[2] * _repeats(arch, work))
+        parts = np.array(work.ofm, np.float64)[:, None] / measures[:3]
+        cost = measures[3] * (fetched[2] * _repeats(arch, work))
         if work.unit == "pool":
             # Windows that do not overlap cost the same in any block: only rounding to single precision tells them
             # apart.
@@ -295,10 +295,11 @@ def _traffic(arch: Arch, work: Work, fetched: Hwc, found: _Choices) -> Floats:
                 weights = whole[0] * whole[1]
                 weights *= work.kernel[0] * work.kernel[1] * fetched[2]
                 if work.unit != "depthwise":
-                    weights *= parts[2] * found.counted[2]
+                    weights *= parts[2] * measures[2]
                 cost += weights
             cost /= elements
-    return np.where(found.volume > volume(fetched) / DOUBLE, cost / DOUBLE, cost)
+    cost /= 1.0 + (measures[4] > volume(fetched) / DOUBLE)  # blocks of more than half the input count half
+    return cost
 
 
 def _single(values: Floats) -> Floats:

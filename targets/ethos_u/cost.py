@@ -39,7 +39,7 @@ def _cost(spec: EthosUSpec, known: Operator, mode: Mode) -> Cost:
     sram, second = nominal.sram_read + nominal.sram_written, nominal.second_read + nominal.second_written
     return Cost.from_terms(
         mode,
-        tuple(t for t in terms if t.latency != ZERO or t.energy != ZERO),
+        tuple(t for t in terms if t.latency.high or t.energy.high),
         cycles=max(1, round(cycles[1])),
         bound=_bound(parts, nominal),
         bytes_moved=tuple((name, count) for name, count in (("sram", sram), ("flash", second)) if count),
@@ -63,12 +63,7 @@ def hidden(spec: EthosUSpec, before: Op, op: Op, workload: Workload) -> Interval
         slack = earlier.parts[at][-1].cost.cycles
         behind = operator_lanes(spec, own.parts[at], corner, slack)
         saved.append(max(0, own.lanes[at].total - behind.total))
-    return at_clock(_calibrated(spec, _ordered(saved[0], saved[1], saved[2])), spec.clock_hz)
-
-
-def _ordered(low: float, nominal: float, high: float) -> Three:
-    """A choice between corners may turn them round: the bounds then close up."""
-    return min(low, nominal), nominal, max(nominal, high)
+    return at_clock(_calibrated(spec, *saved), spec.clock_hz)
 
 
 def _terms(spec: EthosUSpec, lanes: tuple[Lanes, ...]) -> tuple[Three, tuple[Term, ...]]:
@@ -77,54 +72,43 @@ def _terms(spec: EthosUSpec, lanes: tuple[Lanes, ...]) -> tuple[Three, tuple[Ter
     array, feature maps, weights in parallel; then the cycles by which each pass's own maximum exceeds theirs; the clock
     runs through all of them.
     """
-    array = _calibrated(spec, _ordered(*(float(x.array) for x in lanes)))
-    sram = _calibrated(spec, _ordered(*(x.sram for x in lanes)))
-    second = _calibrated(spec, _ordered(*(x.second for x in lanes)))
-    stalls = _calibrated(spec, _ordered(*(max(0.0, x.total - max(x.array, x.sram, x.second)) for x in lanes)))
-    low, nominal, high = (max(busy) + wait for *busy, wait in zip(array, sram, second, stalls, strict=True))
-    hz = spec.clock_hz
+    *busy, totals, read, written, read_2nd, written_2nd, macs, outputs, _ = zip(*lanes, strict=True)
+    waits = [max(0.0, total - max(lane)) for total, lane in zip(totals, zip(*busy, strict=True), strict=True)]
+    array, sram, second = [_calibrated(spec, *lane) for lane in busy]
+    stalls = _calibrated(spec, *waits)
+    low, nominal, high = [max(lane) + wait for *lane, wait in zip(array, sram, second, stalls, strict=True)]
+    hz, near, far = spec.clock_hz, spec.shared.sram, spec.shared.flash
+    work = _energy((spec.mac_energy, macs), (spec.output_energy, outputs))
+    near_energy = _energy((near.read_energy, _spread(*read)), (near.write_energy, _spread(*written)))
+    far_energy = _energy((far.read_energy, _spread(*read_2nd)), (spec.flash_port.write_energy, _spread(*written_2nd)))
     return (low, nominal, high), (
-        Term("array", "parallel", at_clock(array, hz), _array_energy(spec, lanes[1]), "mac_array"),
-        Term("feature maps", "parallel", at_clock(sram, hz), _sram_energy(spec, lanes), "sram"),
-        Term("weights", "parallel", at_clock(second, hz), _second_energy(spec, lanes), "flash"),
+        Term("array", "parallel", at_clock(array, hz), work, "mac_array"),
+        Term("feature maps", "parallel", at_clock(sram, hz), near_energy, "sram"),
+        Term("weights", "parallel", at_clock(second, hz), far_energy, "flash"),
         Term("port stalls", "serial", at_clock(stalls, hz), ZERO, "sram"),
         clock_term(spec, (low, nominal, high)),
     )
 
 
-def _calibrated(spec: EthosUSpec, cycles: Three) -> Three:
+def _calibrated(spec: EthosUSpec, low: float, nominal: float, high: float) -> Three:
+    """Cycles after calibration. A choice between corners may turn them round: the bounds then close up."""
     by = spec.calibration
-    return cycles[0] * by.low, cycles[1] * by.value, cycles[2] * by.high
+    return min(low, nominal) * by.low, nominal * by.value, max(nominal, high) * by.high
 
 
 def clock_term(spec: EthosUSpec, cycles: Three) -> Term:
     """What each of the operator's calibrated cycles costs, at work or waiting."""
-    return Term("clock", "serial", ZERO, _energy(spec.cycle_energy, cycles), CLOCK)
+    return Term("clock", "serial", ZERO, _energy((spec.cycle_energy, cycles)), CLOCK)
 
 
-def _array_energy(spec: EthosUSpec, lanes: Lanes) -> Interval:
-    return whole(spec.mac_energy.times(lanes.macs)) + whole(spec.output_energy.times(lanes.outputs))
+def _spread(low: int, nominal: int, high: int) -> Three:
+    """Bounds of a count that the corners may turn round."""
+    return min(low, nominal, high), nominal, max(low, nominal, high)
 
 
-def _energy(each: Quantity, counts: Three) -> Interval:
-    return whole((counts[0] * each.low, counts[1] * each.value, counts[2] * each.high))
-
-
-def _sram_energy(spec: EthosUSpec, lanes: tuple[Lanes, ...]) -> Interval:
-    sram = spec.shared.sram
-    read = sorted(x.sram_read for x in lanes)
-    written = sorted(x.sram_written for x in lanes)
-    return _energy(sram.read_energy, (read[0], lanes[1].sram_read, read[2])) + _energy(
-        sram.write_energy, (written[0], lanes[1].sram_written, written[2])
-    )
-
-
-def _second_energy(spec: EthosUSpec, lanes: tuple[Lanes, ...]) -> Interval:
-    read = sorted(x.second_read for x in lanes)
-    written = sorted(x.second_written for x in lanes)
-    return _energy(spec.shared.flash.read_energy, (read[0], lanes[1].second_read, read[2])) + _energy(
-        spec.flash_port.write_energy, (written[0], lanes[1].second_written, written[2])
-    )
+def _energy(*parts: tuple[Quantity, Three]) -> Interval:
+    """Sum over what each takes, times how many there are."""
+    return whole(*[(n[0] * each.low, n[1] * each.value, n[2] * each.high) for each, n in parts if n[2]])
 
 
 def _bound(parts: tuple[Pass, ...], lanes: Lanes) -> Bound:
@@ -137,7 +121,7 @@ def _bound(parts: tuple[Pass, ...], lanes: Lanes) -> Bound:
 def _view_cost(spec: EthosUSpec, mode: Mode) -> Cost:
     """Nothing moves: another address in the command stream."""
     over = spec.view_overhead
-    cycles = _calibrated(spec, over.times(1))
+    cycles = _calibrated(spec, over.low, over.value, over.high)
     term = Term("command", "serial", at_clock(cycles, spec.clock_hz), ZERO, "command stream")
     marks = tuple(sorted({over.mark, spec.calibration.mark, spec.cycle_energy.mark}))
     return Cost.from_terms(

@@ -53,11 +53,30 @@ class Rates(NamedTuple):
     product: float = 0.0
 
 
+class MacBlocks(NamedTuple):
+    """The blocks of a pass through the MAC array, however many of its output channels it works on.
+
+    per_layer, single, each: MAC cycles of a block for each layer of micro-blocks in its depth, and the delays of one
+    with a single layer, and of each of several layers; blocks: of one depth, fractional at the edges.
+    """
+
+    area: int
+    depth: int
+    micro_depth: int
+    per_layer: int
+    single: int
+    each: int
+    cores: int
+    blocks: float
+    has_weights: bool
+
+
 class PassCost(NamedTuple):
     """cycles of the array; bytes each operand moves; times each weight is read; work done.
 
     macs: multiply-accumulates of the array; of a pooling what its windows add or compare. outputs: elements that pass
-    the output stage. edges: cycles to fill the first block and to drain the last, of a pass through the MAC array.
+    the output stage. Of a pass through the MAC array, edges: cycles to fill the first block and to drain the last;
+    array: its blocks.
     """
 
     cycles: int
@@ -72,12 +91,13 @@ class PassCost(NamedTuple):
     macs: int
     outputs: int
     edges: tuple[int, int]
+    array: MacBlocks | None
 
 
 def pass_cost(arch: Arch, work: Work, blocks: Blocks, ports: Ports, rates: Rates) -> PassCost:
     """Cost of one repetition of `work`."""
     reads, written = _traffic(arch, work, blocks, ports)
-    edges = (0, 0)
+    edges, array = (0, 0), None
     ofm = smaller(work.ofm, blocks.ofm)
     xy = ceil_div(work.ofm[0], ofm[0]) * ceil_div(work.ofm[1], ofm[1])
     scratch = (0, 0)
@@ -96,11 +116,12 @@ def pass_cost(arch: Arch, work: Work, blocks: Blocks, ports: Ports, rates: Rates
             cycles = out = _matmul_cycles(arch, work, blocks, ports, rates)
         case _:
             edges = block_memory(arch, work, blocks, ports)
-            mac, out, cycles = mac_cycles(arch, work, blocks, edges, ports.constants.read_latency, rates.output)
+            array, latency = mac_blocks(arch, work, blocks), ports.constants.read_latency
+            mac, out, cycles = mac_cycles(array, work.ofm[2], edges, latency, rates.output)
             macs = work.kernel[0] * work.kernel[1] * volume(work.ofm)
             if work.unit not in ("depthwise", "pool"):
                 macs *= work.ifm[2]
-    return PassCost(cycles, mac, out, *reads, written, *scratch, xy if work.weights else 0, macs, outputs, edges)
+    return PassCost(cycles, mac, out, *reads, written, *scratch, xy if work.weights else 0, macs, outputs, edges, array)
 
 
 def _copy_cycles(read: int, written: int, ports: Ports) -> int:
@@ -131,48 +152,57 @@ def _matmul_cycles(arch: Arch, work: Work, blocks: Blocks, ports: Ports, rates: 
     own = blocks._replace(ifm=blocks.product[0], ofm=blocks.product[1])
     first = elementwise_cycles(arch, product, own, ports._replace(ofm=ports.scratch), rates.product)
     edges = block_memory(arch, total, blocks, ports._replace(ifm=ports.scratch))
-    _, _, second = mac_cycles(arch, total, blocks, edges, 0, rates.output)
+    _, _, second = mac_cycles(mac_blocks(arch, total, blocks), total.ofm[2], edges, 0, rates.output)
     return (first + second) * _columns(work)
 
 
-def mac_cycles(
-    arch: Arch,
-    work: Work,
-    blocks: Blocks,
-    edges: tuple[int, int],
-    latency: float,
-    per_output: float,
-    depth: int | None = None,
-) -> tuple[int, int, int]:
-    """(MAC cycles, output cycles, total) of a pass through the MAC array.
-
-    edges: see block_memory; latency: of reading scales and biases; depth: of a slice of its output channels.
-    """
-    rows, columns, outs = work.ofm
-    outs = outs if depth is None else depth
+def mac_blocks(arch: Arch, work: Work, blocks: Blocks) -> MacBlocks:
+    """What the blocks of a pass have in common."""
+    rows, columns, _ = work.ofm
     height, width, channels = arch.ofm_ublock
-    ofm = smaller((rows, columns, outs), blocks.ofm)
+    high, wide = min(rows, blocks.ofm[0]), min(columns, blocks.ofm[1])
     if height > 1 and work.unit in ("conv", "vector") and _is_row(work):
-        (height, width), ofm = WIDE_MICRO_BLOCK, (1, ofm[1], ofm[2])
-    n_y, n_x, n_z = ceil_div(ofm[0], height), ceil_div(ofm[1], width), ceil_div(ofm[2], channels)
+        (height, width), high = WIDE_MICRO_BLOCK, 1
+    n_y, n_x = ceil_div(high, height), ceil_div(wide, width)
     ifm_depth = min(work.ifm[2], blocks.ifm[2])
-    kernels = sub_kernels(work.kernel, arch.subkernel_max)
-    mac_block = sum([_kernel_cycles(arch, work, blocks, ifm_depth, e, n_y * n_x, n_z) for e in kernels])
-    if work.unit in ("conv", "vector", "reduce_sum"):
-        mac_block *= ceil_div(work.ifm[2], ifm_depth)
-    mac_block //= arch.cores
-    # blocks, fractional at the edges, in whole micro-blocks
+    times = ceil_div(work.ifm[2], ifm_depth) if work.unit in ("conv", "vector", "reduce_sum") else 1
+    part = ceil_div(ifm_depth, PART_STEP) if blocks.traversal == "part_kernel" else 1
+    delay = arch.delay_cycles * part * times if n_y * n_x == 1 else 0
+    per_layer = steps = last = 0
+    for e in sub_kernels(work.kernel, arch.subkernel_max):
+        own, cycles = _kernel_cycles(arch, work, blocks, e, n_y * n_x)
+        per_layer += cycles * part * times
+        steps += own
+        last += 1
     count = round_up(rows, height) / (n_y * height) * (round_up(columns, width) / (n_x * width))
-    count *= round_up(outs, channels) / (n_z * channels)
-    out_block = int(per_output * volume(ofm))
+    single, each = delay * steps, delay * (steps - last)
+    area_of_block, cores = high * wide, arch.cores
+    return MacBlocks(area_of_block, blocks.ofm[2], channels, per_layer, single, each, cores, count, work.weights > 0)
+
+
+def mac_cycles(
+    b: MacBlocks, depth: int, edges: tuple[int, int], latency: float, per_output: float
+) -> tuple[int, int, int]:
+    """(MAC cycles, output cycles, total) of a pass through the MAC array, for `depth` of its output channels.
+
+    edges: see block_memory; latency: of reading scales and biases.
+    """
+    block_depth = depth if depth < b.depth else b.depth
+    layers = -(-block_depth // b.micro_depth)
+    mac_block = (b.per_layer * layers + (b.single if layers == 1 else b.each * layers)) // b.cores
+    # blocks, fractional at the edges, in whole micro-blocks
+    count = b.blocks * (round_up(depth, b.micro_depth) / (layers * b.micro_depth))
+    out_block = int(per_output * (b.area * block_depth))
     out_total = out_block * count + mac_block
-    if work.weights:
-        out_block = max(out_block, int(BIAS_BYTES * ofm[2] * latency / BIAS_BUS_BITS))
+    if b.has_weights:
+        out_block = max(out_block, int(BIAS_BYTES * block_depth * latency / BIAS_BUS_BITS))
     mac_total = mac_block * count + out_block
     fill, drain = edges
     wait = abs(fill - drain) if count > 1 else 0
     floor = (wait + out_block + mac_block) // DPUS
-    fast, slow = sorted((max(mac_block, floor), max(out_block, floor)))
+    fast, slow = max(mac_block, floor), max(out_block, floor)
+    if fast > slow:
+        fast, slow = slow, fast
     return int(mac_total), int(out_total), int(slow * count) + fast + fill + drain
 
 
@@ -188,21 +218,13 @@ def sub_kernels(kernel: tuple[int, int], limit: int) -> tuple[int, ...]:
     return tuple(r * c for c in columns for r in rows)
 
 
-def _kernel_cycles(arch: Arch, work: Work, blocks: Blocks, ifm_depth: int, e: int, n_xy: int, n_z: int) -> int:
-    """MAC cycles of one sub-kernel of `e` elements over one block of n_xy * n_z micro-blocks."""
-    weight_floor = WEIGHT_CYCLES * arch.ofm_ublock[2] // PART_STEP
-    part = ceil_div(ifm_depth, PART_STEP) if blocks.traversal == "part_kernel" else 1
+def _kernel_cycles(arch: Arch, work: Work, blocks: Blocks, e: int, n_xy: int) -> tuple[int, int]:
+    """(steps, MAC cycles) of one sub-kernel of `e` elements over one layer of n_xy micro-blocks."""
     if work.unit == "pool":
-        steps, cycles = 1, max(STEP, e) * n_xy * n_z * arch.pool_factor
-    elif work.unit == "depthwise" or blocks.traversal == "part_kernel":
-        steps = ceil_div(e, STEP)
-        cycles = max(weight_floor, STEP * n_xy) * steps * n_z * part
-    else:
-        steps, cycles = e, max(weight_floor, STEP * n_xy) * e * n_z
-    if n_xy > 1:
-        return cycles
-    delay = arch.delay_cycles * steps if n_z == 1 else arch.delay_cycles * (steps - 1) * n_z
-    return cycles + delay * part
+        return 1, max(STEP, e) * n_xy * arch.pool_factor
+    whole = work.unit != "depthwise" and blocks.traversal != "part_kernel"
+    steps = e if whole else ceil_div(e, STEP)
+    return steps, max(WEIGHT_CYCLES * arch.ofm_ublock[2] // PART_STEP, STEP * n_xy) * steps
 
 
 def elementwise_cycles(arch: Arch, work: Work, blocks: Blocks, ports: Ports, per_output: float) -> int:

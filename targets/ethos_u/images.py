@@ -30,7 +30,8 @@ def conv_passes(op: Op, p: ConvParams) -> tuple[Work, ...]:
     work = Work("conv", "other", (h, w, ins), (oh, ow, outs), kernel, stride, dilation, weights=taps * ins * outs)
     if op.kind is OpKind.CONV_TRANSPOSE:  # zeros between the inputs, then a convolution of stride 1
         return (work._replace(stride=(1, 1), upscale=max(stride)),)
-    return tuple(part._replace(times=part.times * p.groups) for part in _unrolled(work))
+    parts = _unrolled(work)
+    return parts if p.groups == 1 else tuple(part._replace(times=part.times * p.groups) for part in parts)
 
 
 def _unrolled(work: Work) -> tuple[Work, ...]:

@@ -7,7 +7,6 @@ The array also waits for tables and for first weights; what is left of the pass 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from h4hc.errors import CostModelError
@@ -17,8 +16,8 @@ from targets.ethos_u.cycles import PassCost, Port, Ports, Rates, mac_cycles, pas
 from targets.ethos_u.mapping import passes
 from targets.ethos_u.softmax import INT32
 from targets.ethos_u.spec import Corner, EthosUSpec
-from targets.ethos_u.weights import Question, Staging, Streams, choose_staging, encoded, filled_weights, transfer_cycles
-from targets.ethos_u.work import Arch, Blocks, Place, Work
+from targets.ethos_u.weights import Slicing, choose_staging, encoded, filled_weights, staged_whole, transfer_cycles
+from targets.ethos_u.work import Blocks, Place, Work
 
 
 class Lanes(NamedTuple):
@@ -40,14 +39,23 @@ class Lanes(NamedTuple):
     slack: int = 0
 
 
+class Moved(NamedTuple):
+    """Bytes."""
+
+    sram_read: int
+    sram_written: int
+    second_read: int
+    second_written: int
+
+
 class Pass(NamedTuple):
-    """A pass with its blocks, its cost with all operands at hand, and whether each map lies in SRAM."""
+    """A pass, its cost with all operands at hand, and what there is to know of its weights."""
 
     work: Work
-    blocks: Blocks
     cost: PassCost
     in_sram: tuple[bool, ...]  # first input, second input, output
-    slice_cycles: Callable[[int], int] | None  # of so many output channels, their scales at hand in SRAM
+    moved: Moved  # by its maps
+    slicing: Slicing | None  # of its weights
     filled: int  # weights with the zeros that fill up blocks
 
     @property
@@ -122,41 +130,51 @@ def _pass(spec: EthosUSpec, op: Op, work: Work) -> list[Pass]:
     filled = filled_weights(arch, work, blocks) if work.weights else 0
     names = stages(work)
     made: list[Pass] = []
-    seen: list[tuple[object, ...]] = []
-    for corner in spec.corners:
+    for corner, is_new in zip(spec.corners, spec.new_passes, strict=True):
+        if not is_new:
+            made.append(made[-1])
+            continue
         sram, second = corner.sram, corner.second
-        ifm, ifm2, ofm = (sram if near else second for near in in_sram)
+        ifm, ifm2, ofm = [sram if near else second for near in in_sram]
         constants = sram if spec.memory_mode == "Sram_Only" else second
         scratch = second if spec.memory_mode == "Dedicated_Sram" else sram
-        rates = (
-            Rates(*[corner.rates[n] for n in names])
-            if work.unit == "matmul"
-            else Rates(max(corner.rates[n] for n in names))
-        )
-        # of the constants' port only the latency counts: what it brings is added with the weights
-        used = (ifm, ifm2 if work.ifm2 else None, ofm, constants.read_latency, scratch, sram, rates)
-        if used in seen:
-            made.append(made[seen.index(used)])
-        else:
-            cost = pass_cost(arch, work, blocks, Ports(ifm, ifm2, ofm, constants, scratch), rates)
-            slices = _slices(arch, work, blocks, cost, sram.read_latency, rates) if work.weights else None
-            made.append(Pass(work, blocks, cost, in_sram, slices, filled))
-        seen.append(used)
+        times = [corner.rates[name] for name in names]
+        rates = Rates(*times) if work.unit == "matmul" else Rates(max(times))
+        cost = pass_cost(arch, work, blocks, Ports(ifm, ifm2, ofm, constants, scratch), rates)
+        slicing = _slicing(spec, work, blocks, cost, ifm, sram.read_latency, rates) if work.weights else None
+        made.append(Pass(work, cost, in_sram, _moved_by_maps(spec, cost, in_sram), slicing, filled))
     return made
 
 
-def _slices(
-    arch: Arch, work: Work, blocks: Blocks, cost: PassCost, latency: float, rates: Rates
-) -> Callable[[int], int]:
-    """Cycles of a slice of so many output channels, with weights and scales staged in SRAM."""
+def _moved_by_maps(spec: EthosUSpec, cost: PassCost, in_sram: tuple[bool, ...]) -> Moved:
+    """What the maps of a pass bring to SRAM and to the second memory."""
+    first, second, out = in_sram
+    near_read = (cost.ifm_bytes if first else 0) + (cost.ifm2_bytes if second else 0)
+    near_written = cost.ofm_bytes if out else 0
+    far_read, far_written = cost.ifm_bytes + cost.ifm2_bytes - near_read, cost.ofm_bytes - near_written
+    if spec.memory_mode == "Dedicated_Sram":
+        far_read, far_written = far_read + cost.scratch_read_bytes, far_written + cost.scratch_written_bytes
+    else:
+        near_read, near_written = near_read + cost.scratch_read_bytes, near_written + cost.scratch_written_bytes
+    return Moved(near_read, near_written, far_read, far_written)
+
+
+def _slicing(
+    spec: EthosUSpec, work: Work, blocks: Blocks, cost: PassCost, ifm: Port, latency: float, rates: Rates
+) -> Slicing:
+    """What staging has to know of a pass; its slices find their weights and scales in SRAM."""
     known: dict[int, int] = {}
+    array = cost.array
+    assert array is not None, work
 
     def cycles(depth: int) -> int:
         if depth not in known:
-            known[depth] = mac_cycles(arch, work, blocks, cost.edges, latency, rates.output, depth)[2]
+            known[depth] = mac_cycles(array, depth, cost.edges, latency, rates.output)[2]
         return known[depth]
 
-    return cycles
+    fetch = int(cost.ifm_bytes / ifm.bytes_per_cycle + ifm.read_latency)
+    reads, limit = cost.weight_passes, spec.buffer_bytes
+    return Slicing(work.ofm[2], blocks.ofm[2], reads, cycles, cost.cycles, fetch, cost.edges, limit)
 
 
 def _lies_in_sram(spec: EthosUSpec, place: Place) -> bool:
@@ -202,73 +220,41 @@ def _plus(a: Lanes, b: Lanes, times: int) -> Lanes:
 
 def _pass_lanes(spec: EthosUSpec, part: Pass, corner: Corner, slack: int | None) -> Lanes:
     """One repetition of a pass."""
-    work, cost = part.work, part.cost
-    moved = [0, 0, 0, 0]  # SRAM read, written, second memory read, written
-    for near, count in zip(part.in_sram[:2], (cost.ifm_bytes, cost.ifm2_bytes), strict=True):
-        moved[0 if near else 2] += count
-    moved[1 if part.in_sram[2] else 3] += cost.ofm_bytes
-    scratch = 2 if spec.memory_mode == "Dedicated_Sram" else 0
-    moved[scratch] += cost.scratch_read_bytes
-    moved[scratch + 1] += cost.scratch_written_bytes
-    array, left = cost.cycles, cost.cycles
-    if work.weights:
-        streams = encoded(spec.blocks_arch, work, part.filled, corner.ratio, spec.arch.scale_bytes)
-        array, left = _with_weights(spec, part, corner, slack, streams, moved)
+    work, cost, moved = part.work, part.cost, part.moved
+    array = left = cost.cycles
+    if part.slicing is not None:
+        array, left, moved = _with_weights(spec, part, part.slicing, corner, slack)
     if work.activation == "lut" and work.is_plain:
         array += max(0, _table_cycles(spec, corner) - (slack or 0))
-    sram = (moved[0] + moved[1]) / corner.sram.bytes_per_cycle
-    second = (moved[2] + moved[3]) / corner.second.bytes_per_cycle
-    busiest = max(array, int(sram), int(second))
-    return Lanes(array, sram, second, busiest, moved[0], moved[1], moved[2], moved[3], cost.macs, cost.outputs, left)
+    sram = (moved.sram_read + moved.sram_written) / corner.sram.bytes_per_cycle
+    second = (moved.second_read + moved.second_written) / corner.second.bytes_per_cycle
+    return Lanes(array, sram, second, max(array, int(sram), int(second)), *moved, cost.macs, cost.outputs, left)
 
 
 def _with_weights(
-    spec: EthosUSpec, part: Pass, corner: Corner, slack: int | None, streams: Streams, moved: list[int]
-) -> tuple[int, int]:
-    """(array cycles with waits, slack left); adds the weights' bytes to `moved`."""
-    cost = part.cost
-    reads = cost.weight_passes
-    scales = spec.arch.scale_bytes * part.work.ofm[2] * reads
+    spec: EthosUSpec, part: Pass, slicing: Slicing, corner: Corner, slack: int | None
+) -> tuple[int, int, Moved]:
+    """(array cycles with waits, slack left, bytes moved with the weights')."""
+    work, cycles = part.work, part.cost.cycles
+    near_read, near_written, far_read, far_written = part.moved
+    streams = encoded(spec.blocks_arch, work, part.filled, corner.ratio, spec.arch.scale_bytes)
+    weights = streams.weights * slicing.reads
+    scales = spec.arch.scale_bytes * work.ofm[2] * slicing.reads
     if spec.memory_mode == "Sram_Only":
-        moved[0] += streams.weights * reads + scales
-        return cost.cycles, cost.cycles
-    staging = _staging(spec, part, corner, slack, streams)
-    moved[2] += scales
+        return cycles, cycles, Moved(near_read + weights + scales, near_written, far_read, far_written)
+    whole = work.shared != "no" and streams.total <= spec.buffer_bytes  # shared by passes: each counts the wait for it
+    choose = staged_whole if whole else choose_staging
+    staging = choose(slicing, streams.total, slack, corner.second, corner.sram)
     if staging is None:
-        moved[2] += streams.weights * reads
-        return cost.cycles, cost.cycles
-    moved[0] += streams.weights * reads
-    if part.work.shared != "again":
-        ahead = min(staging.first_bytes, streams.weights) if slack else 0  # fetched behind the pass before
-        moved[1] += streams.weights - ahead
-        moved[2] += streams.weights - ahead
-    full = transfer_cycles(streams.total, corner.second, corner.sram)
-    first = transfer_cycles(staging.first_bytes, corner.second, corner.sram)
+        return cycles, cycles, Moved(near_read, near_written, far_read + scales + weights, far_written)
+    fetched = 0
+    if work.shared != "again":  # a first slice is fetched behind the pass before
+        fetched = streams.weights - (min(staging.first_bytes, streams.weights) if slack else 0)
+    moved = Moved(near_read + weights, near_written + fetched, far_read + scales + fetched, far_written)
     hidden = slack or 0
-    cycles = staging.whole_cycles
-    return max(full - hidden + staging.last_cycles, cycles + max(first - hidden, 0)), staging.last_cycles
-
-
-def _staging(spec: EthosUSpec, part: Pass, corner: Corner, slack: int | None, streams: Streams) -> Staging | None:
-    """How the weights are staged; those that several passes share are as a whole, and each counts the wait for them."""
-    assert part.slice_cycles is not None, part.work
-    if part.work.shared != "no" and streams.total <= spec.buffer_bytes:
-        depth = part.work.ofm[2]
-        return Staging((depth,), streams.total, part.slice_cycles(depth), part.slice_cycles(depth))
-    input_port: Port = corner.sram if part.in_sram[0] else corner.second
-    question = Question(
-        part.work.ofm[2],
-        part.blocks.ofm[2],
-        streams,
-        part.cost.weight_passes,
-        part.slice_cycles,
-        part.cost.cycles,
-        int(part.cost.ifm_bytes / input_port.bytes_per_cycle + input_port.read_latency),
-        part.cost.edges,
-        slack,
-        spec.buffer_bytes,
-    )
-    return choose_staging(question, corner.second, corner.sram)
+    first = transfer_cycles(staging.first_bytes, corner.second, corner.sram)
+    waits = staging.transfer_cycles - hidden + staging.last_cycles
+    return max(waits, staging.whole_cycles + max(first - hidden, 0)), staging.last_cycles, moved
 
 
 def _table_cycles(spec: EthosUSpec, corner: Corner) -> int:

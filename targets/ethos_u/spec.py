@@ -104,11 +104,6 @@ class Corner:
     second: Port
     rates: dict[str, float]  # cycles an element takes in each output stage of the variant
 
-    @property
-    def of_a_pass(self) -> tuple[Port, Port, dict[str, float]]:
-        """What a pass without weights and tables depends on."""
-        return self.sram, self.second, self.rates
-
 
 class EthosUSpec(Sourced):
     """An Ethos-U with `macs` MACs a cycle in all its cores.
@@ -196,6 +191,12 @@ class EthosUSpec(Sourced):
     def corners(self) -> tuple[Corner, Corner, Corner]:
         """Numbers at their least cost, nominal, and at their most."""
         return self._corner("low"), self._corner("value"), self._corner("high")
+
+    @cached_property
+    def new_passes(self) -> tuple[bool, ...]:
+        """Whether a pass, apart from weights and tables, costs something else in a corner than in the one before."""
+        numbers = [(corner.sram, corner.second, corner.rates) for corner in self.corners]
+        return (True, *(numbers[at] != numbers[at - 1] for at in range(1, len(numbers))))
 
     def _corner(self, bound: Bound) -> Corner:
         rate = OPPOSITE[bound]

@@ -49,6 +49,7 @@ class Staging(NamedTuple):
     first_bytes: int
     last_cycles: int
     whole_cycles: int  # scales come from SRAM as well
+    transfer_cycles: int  # of all weights by DMA
 
 
 def encoded(arch: Arch, work: Work, filled: int, ratio: float, scale_bytes: int) -> Streams:
@@ -79,53 +80,86 @@ def transfer_cycles(count: float, source: Port, target: Port) -> int:
     return int(sent if sent > kept else kept)
 
 
-class Question(NamedTuple):
-    """What the choice of staging rests on. cycles: of so many output channels on the array, operands at hand.
+class Slicing(NamedTuple):
+    """What the choice of staging rests on, besides the size of the weights and the pass before.
 
-    reads: how often each weight is read; fetch_cycles: of the inputs; edge_cycles: to fill the first block, and to
-    drain the last. slack: cycles of the pass before, None if there
-    is none: it starts the network. limit_bytes: of the buffers.
+    depth: output channels; reads: how often each weight is read; cycles: of so many output channels on the array,
+    operands at hand; direct_cycles: of the pass with its scales read where they are; fetch_cycles: of the inputs;
+    edge_cycles: to fill the first block, and to drain the last; limit_bytes: of the buffers.
     """
 
     depth: int
     block_depth: int
-    streams: Streams
     reads: int
     cycles: Callable[[int], int]
     direct_cycles: int
     fetch_cycles: int
     edge_cycles: tuple[int, int]
-    slack: int | None
     limit_bytes: int
 
 
-def choose_staging(q: Question, source: Port, staged: Port) -> Staging | None:
-    """Slices to stage, or None to read the weights where they are."""
-    total, slack = q.streams.total, q.slack or 0
+def staged_whole(q: Slicing, total: int, slack: int | None, source: Port, staged: Port) -> Staging:
+    """All weights in one slice, whatever the slack."""
+    whole = q.cycles(q.depth)
+    return Staging((q.depth,), total, whole, whole, transfer_cycles(total, source, staged))
+
+
+def choose_staging(q: Slicing, total: int, slack: int | None, source: Port, staged: Port) -> Staging | None:
+    """Slices of `total` bytes to stage, or None to read the weights where they are.
+
+    slack: cycles of the pass before, None if there is none: it starts the network.
+    """
     unmoved = (total / source.bytes_per_cycle + source.read_latency) * q.reads
     from_buffer = (total / staged.bytes_per_cycle + staged.read_latency) * q.reads
     if from_buffer >= unmoved:
         return None
     full = transfer_cycles(total, source, staged)
     least = int(full * min(q.depth, FIRST_SLICE) / q.depth)
-    start = q.slack is None and q.reads > 1 and (least < unmoved / STATIC_SHARE or least <= START_CYCLES)
-    buffered = from_buffer + max(full - slack, 0)
+    start = slack is None and q.reads > 1 and (least < unmoved / STATIC_SHARE or least <= START_CYCLES)
+    buffered = from_buffer + max(full - (slack or 0), 0)
     if not (
         start
         or buffered < unmoved
         or q.depth // q.block_depth > 2
-        or (q.slack is not None and least < slack and q.reads > 1)
+        or (slack is not None and least < slack and q.reads > 1)
     ):
         return None
     whole = q.cycles(q.depth)
-    slices = _slices(q, total, full, slack, whole > unmoved)
-    if slices is None or not _pays(q, slices, source, staged, start, whole, full):
+    dominated = whole > unmoved
+    slices = _slices(q, total, full, slack or 0, dominated)
+    if slices is None:
+        return None
+    ahead = slack if slack is not None else START_CYCLES if start else 0
+    visible = _visible(q, slices, total, ahead, source, staged)
+    reads = (total / staged.bytes_per_cycle + staged.read_latency * len(slices)) * q.reads
+    run = whole + visible
+    before, after = max(q.direct_cycles, unmoved, q.fetch_cycles), max(run, reads, q.fetch_cycles)
+    if dominated:
+        if visible / len(slices) < START_CYCLES:
+            after -= visible
+        if len(slices) > 1 and run == after and start:
+            after -= len(slices) * START_CYCLES / 2
+    if after > before or (q.reads == 1 and full + reads > before):
         return None
     last = q.cycles(slices[-1]) - (q.edge_cycles[0] if len(slices) > 1 else 0)  # filled behind the slice before
-    return Staging(slices, int(total * slices[0] / q.depth), last, whole)
+    return Staging(slices, int(total * slices[0] / q.depth), last, whole, full)
 
 
-def _slices(q: Question, total: int, full: int, slack: int, dominated: bool) -> tuple[int, ...] | None:
+def _visible(q: Slicing, slices: tuple[int, ...], total: int, slack: float, source: Port, staged: Port) -> float:
+    """Cycles by which DMA of the slices is longer than the work on the slice before, after the compiler's estimate."""
+    whole = q.cycles(q.depth)
+    visible = wait = 0.0
+    last = before_last = 0
+    for depth in slices:
+        if not depth == last == before_last:  # most slices are of one size and behind one of the same
+            wait = max(0.0, transfer_cycles(total * depth / q.depth, source, staged) - slack)
+            slack = whole * depth / q.depth if len(slices) > 1 else 0
+        visible += wait
+        last, before_last = depth, last
+    return visible
+
+
+def _slices(q: Slicing, total: int, full: int, slack: int, dominated: bool) -> tuple[int, ...] | None:
     """Output channels of each slice: the first as large as the slack can hide, the others as long as DMA needs."""
     full = max(1, full)  # a fast port moves a few weights in under a cycle
     half = min(q.limit_bytes / 2 / total, 1.0)
@@ -151,28 +185,3 @@ def _first_share(depth: int, hidden: float, dominated: bool) -> float:
     if dominated and 0.5 < ratio < 1:
         ratio = min(max(round_up(depth // 2, FIRST_SLICE) / depth, 0.5), 1.0)
     return max(ratio, least)
-
-
-def _pays(q: Question, slices: tuple[int, ...], source: Port, staged: Port, start: bool, whole: int, full: int) -> bool:
-    """Whether the compiler's own estimate of the operator is no worse with these slices; whole: cycles of all."""
-    total = q.streams.total
-    unmoved = (total / source.bytes_per_cycle + source.read_latency) * q.reads
-    dominated = whole > unmoved
-    slack: float = q.slack if q.slack is not None else START_CYCLES if start else 0
-    visible = 0.0
-    wait, last, before_last = 0.0, 0, 0
-    for depth in slices:
-        if not depth == last == before_last:  # most slices are of one size and behind one of the same
-            wait = max(0.0, transfer_cycles(total * depth / q.depth, source, staged) - slack)
-            slack = whole * depth / q.depth if len(slices) > 1 else 0
-        visible += wait
-        last, before_last = depth, last
-    run = whole + visible
-    reads = (total / staged.bytes_per_cycle + staged.read_latency * len(slices)) * q.reads
-    before, after = max(q.direct_cycles, unmoved, q.fetch_cycles), max(run, reads, q.fetch_cycles)
-    if dominated:
-        if visible / len(slices) < START_CYCLES:
-            after -= visible
-        if len(slices) > 1 and run == after and start:
-            after -= len(slices) * START_CYCLES / 2
-    return before >= after and not (q.reads == 1 and full + reads > before)

@@ -24,7 +24,7 @@ from targets.ethos_u.blocks import choose_blocks
 from targets.ethos_u.cycles import Port
 from targets.ethos_u.device import EthosU
 from targets.ethos_u.mapping import passes
-from targets.ethos_u.weights import Question, Streams, choose_staging
+from targets.ethos_u.weights import Slicing, choose_staging
 from tests.targets import samples
 from tests.targets.vela_layers import conv_workload, fc_workload, one_op
 
@@ -390,7 +390,7 @@ def test_wide_results_are_refused() -> None:
 
 def test_weights_that_a_fast_port_moves_in_under_a_cycle() -> None:
     """16 bytes over ports of 64 and 128 bytes a cycle without latency: no division by the 0 whole cycles."""
-    question = Question(32, 8, Streams(16, 0), 2, lambda depth: 10 * depth, 320, 0, (1, 1), None, 1 << 20)
-    staging = choose_staging(question, Port(64, 0, 0, 32), Port(128, 0, 0, 32))
+    slicing = Slicing(32, 8, 2, lambda depth: 10 * depth, 320, 0, (1, 1), 1 << 20)
+    staging = choose_staging(slicing, 16, None, Port(64, 0, 0, 32), Port(128, 0, 0, 32))
     assert staging is not None
     assert staging.slices == (16, 16)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from h4hc.errors import ExitCode, TargetError, UserError
-from h4hc.quantity import Quantity, quantities
+from h4hc.quantity import Quantity, quantities, whole
 from h4hc.system import System
 from h4hc.target_file import list_targets, load_system
 from h4hc.target_overrides import settable
@@ -81,7 +83,7 @@ def test_default_system_is_the_documented_one() -> None:
     assert rows["cim", "bank_bits"] == str(8 * 1024 * 1024)
     assert rows["cim", "read_cycle"].startswith("3 ns")
     assert rows["host", "clock_hz"] == "400000000 Hz"
-    assert rows["system", "shared.sram.size_bytes"] == f"{2 * 1024 * 1024} B"
+    assert rows["system", "sram.size_bytes"] == f"{2 * 1024 * 1024} B"
     assert "guess" in rows["npu", "mac_energy"]
 
 
@@ -344,3 +346,14 @@ def test_interval_is_held_to_the_range_at_both_ends(tmp_path: Path) -> None:
 def test_list_of_endless_numbers_is_unreadable() -> None:
     with pytest.raises(UserError, match="ofm_block_max"):
         load_system("npu", (f"npu.arch.ofm_block_max=1,1,{'9' * 5000}",))
+
+
+def test_bounds_are_rounded_up_and_noise_is_dropped() -> None:
+    """Against decimal rounding to 1e-6, for numbers on and beside whole ones, from below one up to 1e15."""
+    dice = random.Random(7)
+    for _ in range(2000):
+        number = int(10 ** dice.uniform(0, 15))
+        beside = number + dice.choice((-5e-7, -1e-9, 0.0, 1e-9, 4.9e-7, 5.1e-7, 1e-6))
+        values = sorted((dice.random() * 1e-5, number * dice.choice((0.05, 0.2, 1 / 3)), beside))
+        found = whole((values[0], values[1], values[2]))
+        assert [found.low, found.nominal, found.high] == [math.ceil(round(v, 6)) for v in values], values
