@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from h4hc.batch.parts import PartTables, estimate_parts, part_tables
     from h4hc.batch.tables import BlockTables, block_tables
     from h4hc.outdir import OutputFolder, check_output
+    from h4hc.sweep.pool import cores, in_processes
     from h4hc.sweep.tasks import program_sha256
     from h4hc.verify import verify_folder
     from h4hc.workload import Workload
@@ -47,9 +48,11 @@ __all__ = [
     "box_json",
     "check_output",
     "compile_model",
+    "cores",
     "cut_blocks",
     "estimate_many",
     "estimate_parts",
+    "in_processes",
     "join_blocks",
     "load_system",
     "part_tables",
@@ -72,6 +75,7 @@ _LAZY = {  # imported when asked for: a compile needs none of it
     "batch.parts": ("PartTables", "estimate_parts", "part_tables"),
     "batch.tables": ("BlockTables", "block_tables"),
     "outdir": ("OutputFolder", "check_output"),
+    "sweep.pool": ("cores", "in_processes"),
     "sweep.tasks": ("program_sha256",),
     "verify": ("verify_folder",),
     "workload": ("Workload",),

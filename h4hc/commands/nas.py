@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 import click
 
 from h4hc.commands.flags import global_flags, pass_console, raise_all
+from h4hc.commands.sweep_options import jobs_option, jobs_problems
 from h4hc.console import Console
 from h4hc.errors import Problem
 
@@ -17,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 FOLDER = click.Path(path_type=Path)
 SETS = "Change a value of the configuration: training.batch=32. Repeatable; the value is YAML."
 BUDGETS = ("steps", "minutes", "macs")
-MAX_JOBS, MAX_DRAWS, MAX_BATCH = 1024, 1000, 65536
+MAX_DRAWS, MAX_BATCH = 1000, 65536
 
 
 @click.group(
@@ -75,14 +76,19 @@ def train(
 )
 @click.argument("folder", metavar="RUN", type=FOLDER)
 @click.option("-o", "--output", "out", type=FOLDER, metavar="OUT", help="Folder of this search. Default: RUN/search.")
+@click.option("--jobs", type=int, metavar="N", help="Processes that measure networks. Default: 1.")
+@click.option("--ray", "on_ray", is_flag=True, help="Run on Ray: the cluster of $RAY_ADDRESS, else one started here.")
 @_sets
 @global_flags
 @pass_console
-def search(console: Console, folder: Path, out: Path | None, sets: tuple[str, ...]) -> None:
+def search(
+    console: Console, folder: Path, out: Path | None, jobs: int | None, on_ray: bool, sets: tuple[str, ...]
+) -> None:
     from h4hc.commands.nas_text import search_text
 
+    raise_all(jobs_problems(jobs))
     with _going_on(console), _nas("progress")(console.level >= 0) as count:
-        tree = _nas("search")(folder, out, sets, console.say, count)
+        tree = _nas("search")(folder, out, sets, console.say, count, jobs, on_ray)
     console.result(tree, lambda: search_text(tree, console.width))
 
 
@@ -145,7 +151,7 @@ def conflict(console: Console, folder: Path, batch: int, draws: int) -> None:
 @click.argument("study", type=click.Choice(["two-phase"]))
 @click.option("-o", "--output", type=FOLDER, default="nas-bench", show_default=True, help="Folder to write.")
 @click.option("--mode", metavar="NAME", help="A shorter form of the study: quick.")
-@click.option("--jobs", type=click.IntRange(1, MAX_JOBS), help="Processes. Default: as many as there are cores.")
+@jobs_option
 @_sets
 @global_flags
 @pass_console

@@ -16,12 +16,13 @@ from nas.commands.train import evaluator
 from nas.config import RunConfig
 from nas.runs import SEARCH, Run, open_run
 from nas.search import rounds
-from nas.search.accuracy import EvalCache, Measured
+from nas.search.accuracy import EvalCache, Evaluator, Genome, Measured
 from nas.search.front import Front, front_of, write_front
 from nas.search.hardware import METRICS, HardwareTable
 from nas.search.problem import ACCURACY, SearchProblem
 from nas.search.recost import recost, recosted
 from nas.search.sealed import write_whole
+from nas.search.workers import Workers, workers_of
 from nas.space.arch import Arch
 
 Tree = dict[str, Any]
@@ -39,10 +40,33 @@ class Network:
     metrics: dict[str, float]
 
 
-def search(folder: Path, out: Path | None, sets: tuple[str, ...], say: Callable[[str], None], count: Count) -> Tree:
+@dataclass(frozen=True)
+class OnThreads:
+    """An evaluation with so many threads of torch, in whatever process: their number may change the last bits."""
+
+    evaluate: Evaluator
+    threads: int
+
+    def __call__(self, genome: Genome) -> float:
+        """See Evaluator."""
+        if torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)
+        return self.evaluate(genome)
+
+
+def search(
+    folder: Path,
+    out: Path | None,
+    sets: tuple[str, ...],
+    say: Callable[[str], None],
+    count: Count,
+    jobs: int | None = None,
+    ray: bool = False,
+) -> Tree:
     """Search the run in `folder`; what is found lies in `out` (RUN/search). The same call again goes on or reads it.
 
-    Raises what open_run, Run.trained, HardwareTable.build and rounds.search raise; UserError for a foreign `out`.
+    jobs, ray: see workers_of; the front does not depend on them. Raises what open_run, Run.trained, HardwareTable.build,
+    rounds.search and workers_of raise; UserError for a foreign `out`.
     """
     run = open_run(folder, sets, SECTIONS)
     out = out or folder / SEARCH
@@ -52,26 +76,28 @@ def search(folder: Path, out: Path | None, sets: tuple[str, ...], say: Callable[
     if run.config.training.device != "cpu" and torch.cuda.is_available():
         net = net.to("cuda")
     asked = evaluator(run, net, data.for_search())
-    cache = EvalCache(out / "accuracies.jsonl")
-    measured = Measured(asked, asked.fingerprint(), cache, progress=lambda d, n: count("measure networks", d, n))
-    problem = problem_of(run, net.classes, lambda d, n: count("cost blocks", d, n))
-    out.mkdir(exist_ok=True)
-    found = rounds.search(problem, measured, run.config.search.of_rounds, folder=out, progress=say)
-    problem = found.evaluations.problem
-    front = front_of(problem, found.evaluations.genomes, found.evaluations.metrics)
-    plans = recost(problem.table, front.genomes)
+    cache, fingerprint = EvalCache(out / "accuracies.jsonl"), asked.fingerprint()
+    evaluate = OnThreads(asked, run.config.threads or 1) if ray or jobs else asked
+    with workers_of(jobs, ray, gpus=int(next(net.parameters()).is_cuda)) as workers:
+        measured = Measured(evaluate, fingerprint, cache, workers, lambda d, n: count("measure networks", d, n))
+        problem = problem_of(run, net.classes, lambda d, n: count("cost blocks", d, n), workers)
+        out.mkdir(exist_ok=True)
+        found = rounds.search(problem, measured, run.config.search.of_rounds, folder=out, progress=say)
+        problem = found.evaluations.problem
+        front = front_of(problem, found.evaluations.genomes, found.evaluations.metrics)
+        plans = recost(problem.table, front.genomes, workers)
     front = recosted(front, plans)
     write_front(front, out, found.evaluations.metrics, {"plan": [plan.status for plan in plans]})
     return _write(run.config, front, out, len(found.evaluations), measured.fingerprint)
 
 
-def problem_of(run: Run, classes: int, progress: Callable[[int, int], None]) -> SearchProblem:
+def problem_of(run: Run, classes: int, progress: Callable[[int, int], None], workers: Workers) -> SearchProblem:
     """What the configuration searches for; its accuracy is still to be set."""
     config, space = run.config.search, run.config.of_space
     hardware = run.config.hardware
     table = HardwareTable.build(
         space, hardware.target, hardware.sets, Objective(hardware.objective),
-        classes=classes, cache=run.blocks, progress=progress,
+        classes=classes, cache=run.blocks, workers=workers, progress=progress,
     )  # fmt: skip
     return SearchProblem(space, table, _unset, config.objectives, dict(config.limits), config.allowed or None)
 

@@ -27,9 +27,9 @@ space:
        attention: {depth: [0, 1], head_dim: 8}}
   head: {width: [16]}
 data: {name: glyphs, resolution: 16, train: 200, val: 60, test: 60}
-training: {budget: {steps: 20}, batch: 16, save_every: 2, log_every: 1, optimizer: {lr: 1.0e-3}}
+training: {budget: {steps: 20}, batch: 32, save_every: 2, log_every: 1, optimizer: {lr: 5.0e-3}}
 calibration: {batches: 1, batch: 32}
-search: {first: 10, rounds: 1, per_round: 3, population: 8, generations: 3}
+search: {first: 10, rounds: 1, per_round: 3, population: 16, generations: 4}
 export: {top: 2, segmentation: {steps: 2, batch: 8, train: 40, val: 20, width: 8}}
 """
 

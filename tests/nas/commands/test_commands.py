@@ -133,9 +133,10 @@ def test_an_interrupted_training_goes_on(config: Path, tmp_path: Path) -> None:
     """SIGTERM: exit 130, a checkpoint, advice; --resume ends with the weights of a run without a break."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     words = [sys.executable, "-m", "h4hc", "nas", "train"]
+    sets = ["--set", "training.budget.steps=120", "--set", "training.batch=8"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [*words, str(config), "-o", str(broken), "--set", "training.budget.steps=120"],
+        [*words, str(config), "-o", str(broken), *sets],
         env=environment, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 300
@@ -149,6 +150,6 @@ def test_an_interrupted_training_goes_on(config: Path, tmp_path: Path) -> None:
     assert 0 < step < 120
     rest = ["nas", "train", "-o", str(broken), "--resume", "-q"]
     assert run(rest) == 0
-    assert run(["nas", "train", str(config), "-o", str(whole), "-q", "--set", "training.budget.steps=120"]) == 0
+    assert run(["nas", "train", str(config), "-o", str(whole), "-q", *sets]) == 0
     one, other = (load_file(f / "checkpoints" / "step_000000120" / "weights.safetensors") for f in (whole, broken))
     assert all(torch.equal(one[name], other[name]) for name in one)

@@ -65,3 +65,19 @@ def test_an_interrupted_search_goes_on(
     assert len(set(calls)) == len(calls) - 1  # only the network in hand is measured again
     for name in ("front.csv", "search.json", "measured.csv"):
         assert (folder / "search" / name).read_bytes() == (searched / "search" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "words", [("--jobs", "2"), pytest.param(("--ray", "--jobs", "2"), marks=pytest.mark.slow)], ids=["jobs", "ray"]
+)
+def test_a_search_spread_out_finds_the_same_front(
+    cli: Cli, searched: Path, tmp_path: Path, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In processes and on a local Ray: every file of the search, byte for byte."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    folder = tmp_path / "run"
+    shutil.copytree(searched, folder, ignore=shutil.ignore_patterns("search"))
+    done = cli("search", folder, *words)
+    assert done.code == 0, done.err
+    here = {p.relative_to(searched): p.read_bytes() for p in (searched / "search").rglob("*") if p.is_file()}
+    assert {p.relative_to(folder): p.read_bytes() for p in (folder / "search").rglob("*") if p.is_file()} == here

@@ -167,6 +167,16 @@ def test_export_before_search(cli: Cli, config: Path, tmp_path: Path) -> None:
     assert "h4hc nas search RUN" in done.err
 
 
+def test_wrong_workers(cli: Cli, searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number nobody can mean, and a Ray cluster that is not there: told at once, and nothing is written."""
+    done = cli("search", searched, "-o", tmp_path / "out", "--jobs", "0")
+    assert (done.code, "--jobs 0" in done.err) == (2, True), done.err
+    monkeypatch.setenv("RAY_ADDRESS", "no such cluster")
+    done = cli("search", searched, "-o", tmp_path / "out", "--ray")
+    assert (done.code, "no Ray cluster answers at no such cluster" in done.err) == (2, True), done.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_without_the_extra() -> None:
     """Exit 10 and the command that installs it, also where torch alone is missing; help works."""
     hide = (
