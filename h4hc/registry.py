@@ -43,13 +43,12 @@ VENDOR_COSTS: dict[str, str] = {  # family -> what answers with the figures of t
 }
 
 NAS: dict[str, str] = {  # command -> what does it, in the optional extra
-    "bench": "nas.study.command:bench",
+    "bench": "nas.commands.bench:bench",
     "conflict": "nas.commands.conflict:conflict",
     "demo": "nas.commands.demo:demo",
     "export": "nas.commands.export:export",
     "progress": "nas.commands.progress:bars",
     "search": "nas.commands.search:search",
-    "study": "nas.study.design:load_study",
     "train": "nas.commands.train:train",
 }
 

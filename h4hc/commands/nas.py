@@ -17,6 +17,7 @@ from h4hc.errors import Problem
 F = TypeVar("F", bound=Callable[..., Any])
 FOLDER = click.Path(path_type=Path)
 SETS = "Change a value of the configuration: training.batch=32. Repeatable; the value is YAML."
+STUDIES = ("two-phase", "co-design")
 BUDGETS = ("steps", "minutes", "macs")
 MAX_DRAWS, MAX_BATCH = 1000, 65536
 
@@ -145,28 +146,26 @@ def conflict(console: Console, folder: Path, batch: int, draws: int) -> None:
 
 @command.command(
     "bench",
-    help="Run a study of training schedules, two-phase: arms x seeds x data sets, paired statistics. Writes OUT; what "
-    "is done is kept there: the same command goes on where it stopped.",
+    help="Run a study and write OUT. two-phase: schedules of training, arms x seeds x data sets. co-design: searches "
+    "for the NPU alone and for NPU + CIM, both run on NPU + CIM. Paired statistics over seeds. What is done is kept: "
+    "the same command goes on where it stopped.",
 )
-@click.argument("study", type=click.Choice(["two-phase"]))
-@click.option("-o", "--output", type=FOLDER, default="nas-bench", show_default=True, help="Folder to write.")
-@click.option("--mode", metavar="NAME", help="A shorter form of the study: quick.")
+@click.argument("study", type=click.Choice(STUDIES))
+@click.option("-o", "--output", type=FOLDER, metavar="OUT", help="Folder to write. Default: nas-STUDY.")
+@click.option("--mode", metavar="NAME", help="A shorter form: quick (minutes), smoke (does it run).")
 @jobs_option
 @_sets
 @global_flags
 @pass_console
 def bench(
-    console: Console, study: str, output: Path, mode: str | None, jobs: int | None, sets: tuple[str, ...]
+    console: Console, study: str, output: Path | None, mode: str | None, jobs: int | None, sets: tuple[str, ...]
 ) -> None:
-    from h4hc.commands.nas_text import bench_text
-    from h4hc.sweep.pool import cores
-
-    settings = _nas("study")(sets=sets)
-    settings = settings.mode(mode) if mode else settings
+    raise_all(jobs_problems(jobs))
+    folder = output or Path(f"nas-{study}")
     with _going_on(console):
-        tree = _nas("bench")(settings, output, jobs or cores(), console.say)
-    console.say(f"wrote {output}: study.json, runs.csv, study.md")
-    console.result(tree, lambda: bench_text(output))
+        tree = _nas("bench")(study, folder, mode, jobs, sets, console.say)
+    console.say(f"wrote {folder}: study.json, study.md and the CSV")
+    console.result(tree, lambda: (folder / "study.md").read_text(encoding="utf-8"))
 
 
 @command.command(

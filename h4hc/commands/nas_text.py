@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from h4hc.text import table
@@ -115,11 +114,6 @@ def conflict_text(tree: Tree, width: int) -> str:
     ]
     head = ("pair of networks", "kind", "cosine", "deviation", "tensors opposed")
     return "\n".join(table(head, rows, width)) + "\n"
-
-
-def bench_text(folder: Path) -> str:
-    """The study's own report."""
-    return (folder / "study.md").read_text(encoding="utf-8")
 
 
 def blocks(arch: Tree) -> str:

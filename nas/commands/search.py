@@ -65,8 +65,8 @@ def search(
 ) -> Tree:
     """Search the run in `folder`; what is found lies in `out` (RUN/search). The same call again goes on or reads it.
 
-    jobs, ray: see workers_of; the front does not depend on them. Raises what open_run, Run.trained, HardwareTable.build,
-    rounds.search and workers_of raise; UserError for a foreign `out`.
+    jobs, ray: see workers_of; the front does not depend on them. Raises what open_run, Run.trained, workers_of,
+    HardwareTable.build and rounds.search raise; UserError for a foreign `out`.
     """
     run = open_run(folder, sets, SECTIONS)
     out = out or folder / SEARCH

@@ -120,7 +120,7 @@ class Ray:
         self._ray = None
 
     def map(self, work: Callable[[A], B], items: Sequence[A]) -> Iterator[B]:
-        """See Workers. Raises LimitError when the cluster loses a piece, IntegrityError for a node with another h4hc."""
+        """See Workers. Raises LimitError when the cluster loses a piece, IntegrityError where a node differs."""
         ray = self._ray
         shared = ray.put(work)  # one copy a node: it may hold a supernet
         remote = ray.remote(num_cpus=1, num_gpus=self.gpus)(_call)

@@ -1,4 +1,4 @@
-"""Run a study, tell how it goes, write its files. The command line and tools/bench_two_phase call this."""
+"""Run a study, tell how it goes, write its files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from h4hc.errors import UserError
 from nas.search.workers import Processes
 from nas.study.compare import Document, Progress, run_study
 from nas.study.design import Study
@@ -17,8 +18,9 @@ RUNS = "runs"
 def bench(study: Study, folder: Path, jobs: int, tell: Callable[[str], None] = lambda line: None) -> Document:
     """Do what is missing in `folder`/runs, then write study.json, runs.csv and study.md into it.
 
-    tell: takes a line for each run, with the time left. Raises UserError, IntegrityError and LimitError as run_study.
+    tell: takes a line for each run, with the time left. Raises UserError for a foreign folder, and what run_study does.
     """
+    check_folder(folder, RUNS)
     result = run_study(study, folder / RUNS, Processes(jobs), lambda progress: tell(line(progress)))
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in (
@@ -30,6 +32,16 @@ def bench(study: Study, folder: Path, jobs: int, tell: Callable[[str], None] = l
         draft.write_text(text, encoding="utf-8")
         draft.replace(folder / name)
     return result
+
+
+def check_folder(folder: Path, mark: str) -> None:
+    """Raises UserError where a study cannot be kept: it takes a new or empty folder, or one that holds `mark`."""
+    shown = (str(folder),)
+    if not folder.parent.is_dir():
+        raise UserError(f"there is no folder {folder.parent}", shown, hint=f"mkdir -p {folder.parent}")
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / mark).is_dir())):
+        why = f"it has no folder {mark} of a study"
+        raise UserError(f"{folder} was not made by this study", shown, why, "choose another folder with -o")
 
 
 def line(progress: Progress) -> str:

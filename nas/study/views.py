@@ -42,7 +42,7 @@ def markdown(document: Document) -> str:
         "Differences in points, paired by seed: mean ± half width of the 95 % confidence interval (Student's t), wins;",
         "**bold** where zero lies outside. Attention gain: max less max conv-only.",
         "",
-        *_table(["arm", "compute", "what"], [[a["name"], _budget(study, a), a["what"]] for a in arms]),
+        *table(["arm", "compute", "what"], [[a["name"], _budget(study, a), a["what"]] for a in arms]),
     ]
     for part in document["sets"]:
         lines += _set(part, study["arms"][0]["name"])
@@ -74,13 +74,13 @@ def _set(part: Document, baseline: str) -> list[str]:
         + [f"{arm['mean'][name]:.2f} ± {arm['deviation'][name]:.2f}" for name in COLUMNS]
         for arm in part["arms"]
     ]
-    lines += _table(["arm", "steps", "GMAC", *COLUMNS.values()], rows)
+    lines += table(["arm", "steps", "GMAC", *COLUMNS.values()], rows)
     lines += ["", f"Against `{baseline}`:", ""]
     rows = [
         [entry["arm"], *(_difference(entry["difference"][name]) for name in COLUMNS)]
         for entry in part["against_baseline"]
     ]
-    lines += _table(["arm", *COLUMNS.values()], rows)
+    lines += table(["arm", *COLUMNS.values()], rows)
     if part["target"]:
         lines += ["", verdict_text(part["target"])]
     return lines
@@ -109,9 +109,10 @@ def _cosines(runs: list[Document]) -> list[str]:
             for pair, control in pairs.items()
         ]
         head = ["pair", *(f"{100 * s:.0f} % spent" for s in spent)]
-        lines += ["", f"{run['trial']}, {run['arm']}, seed {run['seed']}:", "", *_table(head, rows)]
+        lines += ["", f"{run['trial']}, {run['arm']}, seed {run['seed']}:", "", *table(head, rows)]
     return lines
 
 
-def _table(head: list[str], rows: list[list[str]]) -> list[str]:
+def table(head: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines of a table."""
     return ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
