@@ -20,15 +20,6 @@ def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
-def cycles_to_ps(cycles: int, clock_hz: int) -> int:
-    """Time of `cycles` at `clock_hz` in picoseconds, rounded up: t = cycles * 1e12 / clock_hz.
-
-    >>> cycles_to_ps(500, 500_000_000)
-    1000000
-    """
-    return ceil_div(cycles * PS_PER_S, clock_hz)
-
-
 def _scaled(value: float, steps: tuple[tuple[float, str], ...]) -> str:
     for size, unit in steps:
         if abs(value) >= size:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from h4hc.commands.costed import costed
 from h4hc.commands.flags import global_flags, pass_console
-from h4hc.commands.model_options import ModelOptions, compile_options, model_options
+from h4hc.commands.model_options import model_options
 from h4hc.console import Console
 from h4hc.reporting.terminal import count
 from h4hc.text import clip, table
@@ -28,20 +29,11 @@ if TYPE_CHECKING:
 @global_flags
 @pass_console
 def command(console: Console, model: Path, **given: Any) -> None:
-    options = compile_options(model, ModelOptions(**given))
-    from h4hc.api import compile_model
+    done = costed(console, model, given)
     from h4hc.classify import classify, to_json
 
-    done = compile_model(model, options, stop_after="costs")
-    assert done.workload is not None
-    assert done.table is not None
-    assert done.system is not None
-    console.diagnostics(done.diagnostics)
     classes = classify(done.workload, done.table, done.system)
-    value = {
-        "model": {"name": done.loaded.name, "sha256": done.loaded.sha256},
-        "target": {"name": done.system.name, "sha256": done.system.sha256},
-        "precision": done.workload.precision,
+    value = done.head | {
         "ridge_points": [
             {"device": r.device, "memory": r.memory, "macs_per_byte": r.macs_per_byte}
             for d in done.system.devices

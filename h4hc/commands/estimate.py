@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from h4hc.commands.costed import costed
 from h4hc.commands.flags import global_flags, pass_console, write_new
-from h4hc.commands.model_options import ModelOptions, compile_options, model_options
+from h4hc.commands.model_options import model_options
 from h4hc.console import Console
 from h4hc.text import clip, csv_text, plural, table
 from h4hc.units import format_energy, format_time
@@ -32,27 +33,16 @@ UNITS = (("latency", "ps"), ("energy", "pj"))
 @global_flags
 @pass_console
 def command(console: Console, model: Path, device: str | None, output: Path | None, force: bool, **given: Any) -> None:
-    options = compile_options(model, ModelOptions(**given))
-    from h4hc.api import compile_model
+    done = costed(console, model, given)
     from h4hc.estimate import estimate_network
 
-    done = compile_model(model, options, stop_after="costs")
-    assert done.workload is not None
-    assert done.table is not None
-    assert done.system is not None
-    console.diagnostics(done.diagnostics)
     devices = done.system.device_names if device is None else (device,)
     found = tuple(estimate_network(done.workload, done.table, name) for name in devices)
     if output is not None:
         write_new(output, _csv(found).encode(), force)
         console.say(f"wrote {output}")
-    value = {
-        "model": {"name": done.loaded.name, "sha256": done.loaded.sha256},
-        "target": {"name": done.system.name, "sha256": done.system.sha256},
-        "precision": done.workload.precision,
-        "devices": [_json(estimate) for estimate in found],
-    }
-    name = f"{done.loaded.name} on {done.system.name}, {done.workload.precision}"
+    value = done.head | {"devices": [_json(estimate) for estimate in found]}
+    name = f"{done.name} on {done.system.name}, {done.workload.precision}"
     console.result(value, lambda: _text(name, found, console.width))
 
 

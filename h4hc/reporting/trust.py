@@ -14,7 +14,7 @@ from h4hc.assignment import Assignment, Objective, Placement
 from h4hc.cost import CostTable
 from h4hc.costtypes import Interval
 from h4hc.planning.baselines import Baseline
-from h4hc.reporting.ops import interval
+from h4hc.reporting.ops import cost_intervals
 from h4hc.schedule import Schedule, schedule
 from h4hc.stability import LARGEST, End, Stability
 from h4hc.workload import Workload
@@ -34,7 +34,7 @@ def baseline_rows(
         if plan.modes:
             laid = schedule(workload, _elsewhere(chosen, plan), table)
             theirs = objective_value(chosen.objective, laid, chosen.case)
-            row["latency_ps"], row["energy_pj"] = interval(laid.latency), interval(laid.energy)
+            row |= cost_intervals(laid.latency, laid.energy)
             row["value_ratio"] = float(f"{theirs / value:.6g}") if value else None
         rows.append(row)
     return rows
@@ -68,8 +68,7 @@ def robustness_rows(
             {
                 "plan": name,
                 "status": str(plan.status),
-                "latency_ps": interval(laid.latency),
-                "energy_pj": interval(laid.energy),
+                **cost_intervals(laid.latency, laid.energy),
                 "nominal_value": objective_value(chosen.objective, laid, "nominal"),
                 "worst_value": objective_value(chosen.objective, laid, "worst"),
                 "ops_elsewhere": differ,
