@@ -163,7 +163,7 @@ def _guarded(arguments: Sequence[str], console: Console) -> int:
         return int(ExitCode.USAGE)
     except click.ClickException as error:
         hint = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "h4hc"
-        lines = [*error.format_message().splitlines(), f"see `{hint} --help`"]
+        lines = [*error.format_message().expandtabs(2).splitlines(), f"see `{hint} --help`"]
         console.failure(UserError.code, int(ExitCode.USAGE), lines)
         return int(ExitCode.USAGE)
     except H4hcError as error:

@@ -13,7 +13,7 @@ from nas.data.registry import load_data
 from nas.data.splits import Data
 from nas.search.sealed import write_whole
 from nas.supernet.supernet import Supernet
-from nas.training.checkpoint import load_weights
+from nas.training.checkpoint import load_weights, newest
 from nas.training.trainer import CHECKPOINTS
 from nas.yaml_file import parse_model, read_text
 
@@ -68,9 +68,12 @@ class Run:
 
 
 def begin(folder: Path, config: RunConfig) -> Run:
-    """Make the folder of a new run, or come back to one that holds the same configuration."""
+    """Make the folder of a new run, or come back to one that holds the same configuration.
+
+    A run of another configuration is refused; one that never came to a checkpoint is begun anew.
+    """
     check_new(folder)
-    if (folder / CONFIG).exists():
+    if (folder / CONFIG).exists() and newest(folder / CHECKPOINTS) is not None:
         known = open_run(folder).config
         changed = [key for key in RunConfig.model_fields if getattr(known, key) != getattr(config, key)]
         if changed:

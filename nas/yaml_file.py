@@ -23,8 +23,10 @@ def read_text(path: Path) -> str:
     """The text of a file. Raises UserError."""
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError("cannot read the configuration", (str(path),), str(error)) from error
+    except OSError as error:
+        raise UserError("cannot read the file", (str(path),), error.strerror or str(error)) from error
+    except UnicodeDecodeError as error:
+        raise UserError("the file is no text in UTF-8", (str(path),), str(error)) from error
 
 
 def parse_model(text: str, kind: type[M], where: str, sets: tuple[str, ...] = ()) -> M:

@@ -55,6 +55,9 @@ def train(
     dry_run: bool,
 ) -> None:  # fmt: skip
     problems = [*_budget_problems(budget, sets)]
+    if config is None and not resume:
+        hint = "name one: tiny, or the path of a .yaml file"
+        problems.append(Problem("no configuration is given", ("CONFIG",), hint=hint))
     if folder is None and (resume or not dry_run):
         problems.append(Problem("-o RUN is missing", hint="name the folder of the run"))
     raise_all(problems)
@@ -150,7 +153,7 @@ def conflict(console: Console, folder: Path, batch: int, draws: int) -> None:
     "for the NPU alone and for NPU + CIM, both run on NPU + CIM. Paired statistics over seeds. What is done is kept: "
     "the same command goes on where it stopped.",
 )
-@click.argument("study", type=click.Choice(STUDIES))
+@click.argument("study", type=click.Choice(STUDIES), metavar="STUDY")
 @click.option("-o", "--output", type=FOLDER, metavar="OUT", help="Folder to write. Default: nas-STUDY.")
 @click.option("--mode", metavar="NAME", help="A shorter form: quick (minutes), smoke (does it run).")
 @jobs_option

@@ -20,6 +20,9 @@ def conflict(folder: Path, batch: int, draws: int) -> dict[str, Any]:
     run = open_run(folder)
     _check(run.config.of_space)
     data = run.data()
+    if batch > len(data.train):
+        hint = f"{len(data.train)} at most"
+        raise UserError(f"the run has no {batch} training images for a batch", ("--batch",), hint=hint)
     found = probe(run.trained(data.classes), data.train, batch, draws, run.config.seed)
     return {"run": str(folder), "batch": batch, "pairs": [asdict(pair) for pair in found]}
 

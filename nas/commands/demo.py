@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from h4hc.api import CompileOptions, Objective, compile_model, verify_folder, write_folder
+from nas.checks import check_config
 from nas.commands.export import Head, export
 from nas.commands.search import search
 from nas.commands.train import fit
@@ -34,6 +35,7 @@ def demo(
     Raises what the parts raise; NumericsError where a compiled network does not verify.
     """
     config = load_config("demo", sets)
+    check_config(config)
     check_new(folder)
     run = begin(folder, config)
     say(f"1/4 train a supernet of the space {config.space.name!r} on {config.data.name!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ import numpy as np
 import onnx
 
 from h4hc.api import OutputFolder, check_output
-from h4hc.errors import NumericsError
+from h4hc.errors import NumericsError, UserError
 from nas import export as exporting
 from nas.commands.search import SECTIONS, Network, read_networks
 from nas.config import RunConfig
@@ -47,7 +48,7 @@ def export(
     run = open_run(folder, sets, SECTIONS)
     out = out or folder / EXPORT
     check_output(out, force=force, keep=(folder / "run.yaml", *archs))
-    asked = [Arch.from_json(read_text(path)) for path in archs]
+    asked = [_read(path) for path in archs]
     if not asked:
         asked = [network.arch for network in chosen(read_networks(found or folder / SEARCH), run.config.export.top)]
     networks = exported(run, asked, head, say)
@@ -56,6 +57,13 @@ def export(
             for name, data in parts.items():
                 files.add(f"{number:02d}/{name}", data, ROLES[name])
     return {"folder": str(out), "networks": [report for report, _ in networks]}
+
+
+def _read(path: Path) -> Arch:
+    try:
+        return Arch.from_json(read_text(path))
+    except UserError as error:
+        raise UserError.of(tuple(replace(p, where=p.where or (str(path),)) for p in error.problems)) from error
 
 
 def exported(

@@ -12,6 +12,7 @@ import torch
 
 from h4hc.api import Objective
 from h4hc.errors import IntegrityError, UserError
+from nas.checks import check_config
 from nas.commands.train import evaluator
 from nas.config import RunConfig
 from nas.runs import SEARCH, Run, open_run
@@ -69,6 +70,7 @@ def search(
     HardwareTable.build and rounds.search raise; UserError for a foreign `out`.
     """
     run = open_run(folder, sets, SECTIONS)
+    check_config(run.config)
     out = out or folder / SEARCH
     _check_out(out)
     data = run.data()
@@ -137,7 +139,7 @@ def _write(config: RunConfig, front: Front, out: Path, evaluated: int, fingerpri
 
 
 def _check_out(out: Path) -> None:
-    ours = {"accuracies.jsonl", "measured.csv", RESULT, "round1"}
+    ours = {"accuracies.jsonl", rounds.SETTINGS, RESULT}
     if not out.parent.is_dir():
         raise UserError(f"there is no folder {out.parent}", (str(out),), hint=f"mkdir -p {out.parent}")
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not ours & {p.name for p in out.iterdir()})):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from h4hc.errors import UserError
+from nas.checks import check_config
 from nas.config import RunConfig, load_config
 from nas.data.splits import SearchData
 from nas.runs import CONFIG, Run, begin, check_new, open_run
@@ -39,6 +40,7 @@ def train(
     Raises what load_config, open_run, load_data and Trainer raise; KeyboardInterrupt after a checkpoint is kept.
     """
     settings = _settings(config, folder, sets, resume)
+    check_config(settings)
     with ranks(settings.training.device) as here:
         tell = say if here.first else lambda line: None
         if dry_run:
@@ -56,8 +58,7 @@ def _settings(config: str | None, folder: Path | None, sets: tuple[str, ...], re
             raise UserError("a run that goes on has its configuration", (config,), hint="leave it out with --resume")
         assert folder is not None
         return open_run(folder, sets, ("training",)).config
-    if config is None:
-        raise UserError("no configuration is given", hint="name one: tiny, or the path of a .yaml file")
+    assert config is not None
     found = load_config(config, sets)
     if folder is not None:
         check_new(folder)

@@ -50,17 +50,7 @@ class SearchProblem:
     of: str = ""
 
     def __post_init__(self) -> None:
-        known = (ACCURACY, *METRICS)
-        problems = [
-            Problem(f"there is no metric {name!r}", why=f"known: {', '.join(known)}")
-            for name in dict.fromkeys((*self.objectives, *self.limits))
-            if name not in known
-        ]
-        if not self.objectives or len(set(self.objectives)) < len(self.objectives):
-            problems.append(Problem("a search needs objectives, each once", why=f"got {list(self.objectives)}"))
-        for name, limit in self.limits.items():
-            if not np.isfinite(limit) or limit < 0:
-                problems.append(Problem(f"the limit of {name} must be a number of 0 or more", why=f"it is {limit}"))
+        problems = metric_problems(self.objectives, self.limits)
         if not self.space.genes or self.space.size() == 0:
             problems.append(Problem(f"the search space {self.space.spec.name!r} has nothing to choose from"))
         if problems:
@@ -156,6 +146,22 @@ class SearchProblem:
         costs = self.table.estimate(rows)
         lost = costs.latency_ps == NO_PLAN
         return np.where(lost, float(NO_PLAN), costs.metric(name).astype(np.float64))
+
+
+def metric_problems(objectives: Sequence[str], limits: Mapping[str, float]) -> list[Problem]:
+    """What is wrong with the objectives and limits of a search, whatever its space and system."""
+    known = (ACCURACY, *METRICS)
+    problems = [
+        Problem(f"there is no metric {name!r}", why=f"known: {', '.join(known)}")
+        for name in dict.fromkeys((*objectives, *limits))
+        if name not in known
+    ]
+    if not objectives or len(set(objectives)) < len(objectives):
+        problems.append(Problem("a search needs objectives, each once", why=f"got {list(objectives)}"))
+    for name, limit in limits.items():
+        if not np.isfinite(limit) or limit < 0:
+            problems.append(Problem(f"the limit of {name} must be a number of 0 or more", why=f"it is {limit}"))
+    return problems
 
 
 def has_plan(metrics: Metrics) -> NDArray[np.bool_]:

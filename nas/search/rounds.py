@@ -5,22 +5,25 @@ As in LINAS (DyNAS-T): the predictor is fitted again in each round on the networ
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from h4hc.errors import UserError
+from h4hc.errors import IntegrityError, UserError
 from nas.search.accuracy import Measured
 from nas.search.evaluations import Evaluations
 from nas.search.evolve import EvolveConfig, evolve
 from nas.search.front import front_of
 from nas.search.predictor import LEAST, Predictor
 from nas.search.problem import SearchProblem, nothing_feasible
+from nas.search.sealed import write_whole
 
 Ints = NDArray[np.int64]
+SETTINGS = "settings.json"  # what a folder's search was asked
 CANDIDATES = 2000  # random genomes, of which the first networks are taken at even steps of latency
 
 
@@ -61,12 +64,15 @@ def search(
 ) -> Found:
     """Search `problem`, whose accuracies are those of `measured`.
 
-    folder: keeps `measured.csv`, `predictor.json` and a folder for the evolution of each round. What a stopped search
-    measured is in the cache of `measured`, so the same call goes on to the same result. Raises what `evolve` raises.
+    folder: of this search alone; keeps `settings.json`, `measured.csv`, `predictor.json` and a folder for the evolution
+    of each round. What a stopped search measured is in the cache of `measured`, so the same call goes on to the same
+    result. Raises what `evolve` raises; UserError for the folder of another search.
     """
     config = config or RoundsConfig()
     problem = replace(problem, accuracy=measured, of=measured.fingerprint)
     problem.check_reachable(config.evolve.seed)
+    if folder:
+        _take(folder, problem, config)
     found = Evaluations(problem, folder / "measured.csv" if folder else None)
     _measure(found, 0, first_genomes(problem, config.first, config.evolve.seed))
     for number in range(1, config.rounds + 1):
@@ -85,6 +91,25 @@ def search(
     if not problem.feasible(found.metrics).any():
         raise nothing_feasible(problem, found.metrics, found.genomes)
     return Found(found, predictor)
+
+
+def _take(folder: Path, problem: SearchProblem, config: RoundsConfig) -> None:
+    """Make the folder that of this search. Raises UserError, naming what differs, where it is that of another."""
+    settings = {**json.loads(problem.describe()), **json.loads(json.dumps(asdict(config)))}
+    path = folder / SETTINGS
+    if path.exists():
+        try:
+            known = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            hint = "search again into another folder"
+            raise IntegrityError("the settings of the search are damaged", (str(path),), str(error), hint) from error
+        differing = sorted(key for key in {*known, *settings} if known.get(key) != settings.get(key))
+        if differing:
+            why = f"it differs in: {', '.join(differing)} (accuracy stands for the trained weights and the images)"
+            raise UserError("the folder holds another search", (str(folder),), why, "choose another folder")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(settings, indent=1).encode() + b"\n")
 
 
 def _fit(found: Evaluations, seed: int) -> Predictor:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nas.checks import check_config, raise_all, system_errors
 from nas.commands.train import fit
 from nas.runs import Run, begin
 from nas.search.predictor import Predictor
@@ -36,6 +37,9 @@ def co_design(study: CoDesign, folder: Path, jobs: int, tell: Callable[[str], No
     """
     config, workers = study.run, Processes(jobs)
     check_folder(folder, RUN)
+    systems = (study.deployed, study.alone, *study.systems)
+    raise_all(system_errors((system.target, system.sets) for system in systems))
+    check_config(config)
     (folder / SEARCHES).mkdir(parents=True, exist_ok=True)
     run = begin(folder / RUN, config)
     resumed = newest(run.folder / CHECKPOINTS) is not None
@@ -65,7 +69,7 @@ def _whole(study: CoDesign, run: Run, asked: list[Task], tell: Callable[[str], N
         return None
     tell(f"all {space.size()} networks, predicted, on {len(study.systems)} systems")
     genomes = np.unique(space.canonical(grid(space, range(len(space.genes)))), axis=0)
-    seen, accuracy = known(asked, run)
+    seen, accuracy = known(asked)
     predictor = Predictor.fit(space, seen, accuracy, run.config.search.seed)
 
     def problem(system: System) -> SearchProblem:

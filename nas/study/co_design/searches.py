@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -133,13 +134,12 @@ def table_of(run: Run, system: System, workers: Workers | None = None) -> Hardwa
     )  # fmt: skip
 
 
-def known(asked: Sequence[Task], run: Run) -> tuple[Ints, NDArray[np.float64]]:
-    """Every network that the searches measured [N, genes], and its accuracy on validation images."""
+def known(asked: Sequence[Task]) -> tuple[Ints, NDArray[np.float64]]:
+    """Every network that the searches measured [N, genes], once, and its accuracy on validation images."""
     accuracy: dict[Genome, float] = {}
     for task in asked:
-        cache = EvalCache(task.out / "accuracies.jsonl")
-        accuracy.update({genome: value for (_, genome), value in cache.known.items()})
-    rows = sorted(accuracy)
-    return np.array(rows, np.int64).reshape(len(rows), len(run.config.of_space.genes)), np.array(
-        [accuracy[r] for r in rows]
-    )
+        with (task.out / "measured.csv").open(encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file)
+            accuracy.update({tuple(map(int, row["genome"].split("-"))): float(row["accuracy"]) for row in rows})
+    genomes = sorted(accuracy)
+    return np.array(genomes, np.int64), np.array([accuracy[genome] for genome in genomes])

@@ -167,6 +167,42 @@ def test_export_before_search(cli: Cli, config: Path, tmp_path: Path) -> None:
     assert "h4hc nas search RUN" in done.err
 
 
+def test_what_only_the_search_needs_is_checked_before_training(cli: Cli, config: Path, tmp_path: Path) -> None:
+    """All of it at once, and no folder is made."""
+    wrong = (
+        "hardware.target=npuu",
+        "search.objectives=[speed]",
+        'search.allowed={"*.kernel": [9]}',
+        "export.targets=[cimm]",
+    )
+    words = [word for text in wrong for word in ("--set", text)]
+    done = cli("train", config, "-o", tmp_path / "run", *words)
+    assert done.code == 2
+    for part in ("no system 'npuu'", "no metric 'speed'", "'*.kernel' has no value 9", "no system 'cimm'"):
+        assert part in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistake_in_the_data_does_not_use_up_the_folder(cli: Cli, config: Path, tmp_path: Path) -> None:
+    """Nothing was trained there: with the mistake mended, the same folder serves."""
+    wrong = "data={name: imagefolder, path: nowhere, channels: 1, resolution: 16}"
+    assert cli("train", config, "-o", tmp_path / "run", "--set", wrong).code == 2
+    assert cli("train", config, "-o", tmp_path / "run", "--budget", "steps=1").code == 0
+
+
+def test_a_search_folder_holds_one_search(cli: Cli, copied: Path) -> None:
+    """Other settings are refused by name, and what was found stays as it is."""
+    before = _state(copied / "search")
+    done = cli("search", copied, "--set", "search.first=12", "--set", "hardware.target=npu")
+    assert (done.code, "it differs in: first, target" in done.err) == (2, True), done.err
+    assert _state(copied / "search") == before
+
+
+def test_more_images_than_there_are(cli: Cli, searched: Path) -> None:
+    done = cli("conflict", searched, "--batch", "60000")
+    assert (done.code, "200 at most" in done.err) == (2, True), done.err
+
+
 def test_wrong_workers(cli: Cli, searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A number nobody can mean, and a Ray cluster that is not there: told at once, and nothing is written."""
     done = cli("search", searched, "-o", tmp_path / "out", "--jobs", "0")
