@@ -19,11 +19,18 @@ from h4hc.system import System
 from h4hc.target_file import load_system
 
 if TYPE_CHECKING:
-    from h4hc.batch.blocks import Block, cut_blocks, join_blocks, skip
+    from h4hc.assignment import Objective
+    from h4hc.batch.blocks import Block, cut_blocks, join_blocks, peak_bytes, skip
     from h4hc.batch.capacity import NO_PLAN
     from h4hc.batch.estimate import estimate_many
     from h4hc.batch.networks import Estimates, plan_modes
+    from h4hc.batch.parts import PartTables, estimate_parts, part_tables
     from h4hc.batch.tables import BlockTables, block_tables
+    from h4hc.outdir import OutputFolder, check_output
+    from h4hc.sweep.pool import cores, in_processes
+    from h4hc.sweep.tasks import program_sha256
+    from h4hc.verify import verify_folder
+    from h4hc.workload import Workload
 
 __all__ = [
     "BOXES",
@@ -33,35 +40,54 @@ __all__ = [
     "Compilation",
     "CompileOptions",
     "Estimates",
+    "Objective",
+    "OutputFolder",
+    "PartTables",
+    "Workload",
     "block_tables",
     "box_json",
+    "check_output",
     "compile_model",
+    "cores",
     "cut_blocks",
     "estimate_many",
+    "estimate_parts",
+    "in_processes",
     "join_blocks",
     "load_system",
+    "part_tables",
+    "peak_bytes",
     "plan_modes",
+    "program_sha256",
     "skip",
+    "verify_folder",
     "write_folder",
 ]
 
 BOXES = ("model", "legal", "workload", "costs", "assignment", "schedule", "memory")
 T = TypeVar("T")
-_BATCH = {  # imported when asked for: a compile needs none of it
-    "blocks": ("Block", "cut_blocks", "join_blocks", "skip"),
-    "capacity": ("NO_PLAN",),
-    "estimate": ("estimate_many",),
-    "networks": ("Estimates", "plan_modes"),
-    "tables": ("BlockTables", "block_tables"),
+_LAZY = {  # imported when asked for: a compile needs none of it
+    "assignment": ("Objective",),
+    "batch.blocks": ("Block", "cut_blocks", "join_blocks", "peak_bytes", "skip"),
+    "batch.capacity": ("NO_PLAN",),
+    "batch.estimate": ("estimate_many",),
+    "batch.networks": ("Estimates", "plan_modes"),
+    "batch.parts": ("PartTables", "estimate_parts", "part_tables"),
+    "batch.tables": ("BlockTables", "block_tables"),
+    "outdir": ("OutputFolder", "check_output"),
+    "sweep.pool": ("cores", "in_processes"),
+    "sweep.tasks": ("program_sha256",),
+    "verify": ("verify_folder",),
+    "workload": ("Workload",),
 }
 
 
 def __getattr__(name: str) -> Any:
     import importlib
 
-    for module, names in _BATCH.items():
+    for module, names in _LAZY.items():
         if name in names:
-            return getattr(importlib.import_module(f"h4hc.batch.{module}"), name)
+            return getattr(importlib.import_module(f"h4hc.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "estimate": ("h4hc.commands.estimate", "Estimate a model on each device: cycles, latency, energy; places nothing."),
     "explain": ("h4hc.commands.explain", "Say why a node is where it is, and what elsewhere would cost."),
     "memory": ("h4hc.commands.memory", "Pack buffers into memory, check a packing, or export a plan's problem."),
+    "nas": ("h4hc.commands.nas", "Search for networks: train a supernet, search it for a system, export."),
     "passes": ("h4hc.commands.passes", "List the passes, or run some on a model."),
     "report": ("h4hc.commands.report", "Show the report of an output folder."),
     "study": ("h4hc.commands.study", "NPU-only against NPU + CIM, beside the figures of the paper."),
@@ -163,7 +164,7 @@ def _guarded(arguments: Sequence[str], console: Console) -> int:
         return int(ExitCode.USAGE)
     except click.ClickException as error:
         hint = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "h4hc"
-        lines = [*error.format_message().splitlines(), f"see `{hint} --help`"]
+        lines = [*error.format_message().expandtabs(2).splitlines(), f"see `{hint} --help`"]
         console.failure(UserError.code, int(ExitCode.USAGE), lines)
         return int(ExitCode.USAGE)
     except H4hcError as error:

@@ -1,15 +1,16 @@
-"""The tables that name what h4hc is made of: passes, pipelines, target families, zoo models.
+"""The tables that name what h4hc is made of: passes, pipelines, target families, zoo models, the search.
 
 Explicit and lazy: a name maps to "module:attribute", imported when asked for. A test holds the keys
-against the files. This is the only place through which `h4hc` reaches `passes` and `targets`.
+against the files. This is the only place through which `h4hc` reaches `passes`, `targets` and `nas`.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
-from h4hc.errors import TargetError, UserError
+from h4hc.errors import MissingToolError, TargetError, UserError
 
 if TYPE_CHECKING:
     from h4hc.passbase import Pass
@@ -40,6 +41,18 @@ TARGET_FAMILIES: dict[str, str] = {
 VENDOR_COSTS: dict[str, str] = {  # family -> what answers with the figures of the vendor's own tool, an optional extra
     "ethos_u": "targets.ethos_u.vendor.costs:vendor_costs",
 }
+
+NAS: dict[str, str] = {  # command -> what does it, in the optional extra
+    "bench": "nas.commands.bench:bench",
+    "conflict": "nas.commands.conflict:conflict",
+    "demo": "nas.commands.demo:demo",
+    "export": "nas.commands.export:export",
+    "progress": "nas.commands.progress:bars",
+    "search": "nas.commands.search:search",
+    "train": "nas.commands.train:train",
+}
+
+NAS_NEEDS = ("pymoo", "safetensors", "sklearn", "torch", "yaml")  # modules of the extra `nas`
 
 ZOO = "h4hc.zoo.models:MODELS"  # name -> ZooModel
 
@@ -73,3 +86,12 @@ def load_device(family: str, name: str, numbers: dict[str, Any], where: str) -> 
             f"there is no target family {family!r}", where=(where,), why=f"known: {', '.join(sorted(TARGET_FAMILIES))}"
         )
     return resolve(TARGET_FAMILIES[family])(name, numbers, where)
+
+
+def nas(name: str) -> Any:
+    """A function of the search. Raises MissingToolError, naming all that is missing, without the extra `nas`."""
+    missing = [module for module in NAS_NEEDS if importlib.util.find_spec(module) is None]
+    if missing:
+        why = f"not installed: {', '.join(missing)}"
+        raise MissingToolError("`h4hc nas` needs an optional part of h4hc", why=why, hint="pip install 'h4hc[nas]'")
+    return resolve(NAS[name])

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from h4hc.errors import Problem, UserError
+from h4hc.live_memory import peak_live_bytes
 from h4hc.workload import GenericParams, Op, OpKind, Tensor, Workload
 
 
@@ -91,6 +92,19 @@ def _slice(workload: Workload, ops: tuple[Op, ...], entry: str, exit_: str) -> B
     outputs = tuple(n for n in workload.outputs if n in touched and n not in workload.inputs)
     part = Workload(workload.name, workload.precision, ops, tensors, inputs, outputs)
     return Block(part, entry, exit_)
+
+
+def peak_bytes(block: Block) -> int:
+    """Largest sum of bytes alive during one operator of the block; entry and exit count as the block's.
+
+    One tensor crosses a border, so the largest of its blocks is the `live_memory.peak_live_bytes` of a network.
+    """
+    work = block.workload
+    if not work.ops:
+        return work.tensor[block.entry].size_bytes
+    inputs = (*work.inputs, *(n for n in (block.entry,) if n))
+    outputs = (*work.outputs, *(n for n in (block.exit,) if n))
+    return peak_live_bytes(replace(work, inputs=inputs, outputs=outputs))[0]
 
 
 def block_problems(block: Block, name: str) -> list[Problem]:

@@ -33,7 +33,7 @@ class Setting:
     """What is minimised. devices: in the order of all arrays. objective: 0 = latency [ps], 1 = energy [pJ].
 
     prices: for a byte that the store holds, in 1/UNITS_OF_PRICE of the objective's unit, or NO_STORE. store: the
-    device that keeps weights, "" where no store can overflow.
+    device that keeps weights, "" where none does.
     """
 
     devices: tuple[str, ...]

@@ -93,11 +93,12 @@ def block_tables(
     workload, spans = _side_by_side(flat)
     table = cost_table(workload, system)
     costs = PlanCosts(table, case)
-    store = _store(system, costs, [len(options) for options in stages], spans)
+    keeper = next((c for c in system.capacities() if c.unit_bytes is not None), None)
+    store = keeper if keeper and _may_fill(keeper, costs, [len(options) for options in stages], spans) else None
     index = int(objective is Objective.ENERGY)
     asked = (0, *_prices(costs, store.device, index, prices), NO_STORE) if store and prices else (0,)
-    setting = Setting(system.device_names, index, asked, store.device if store else "")
-    paths = [_paths(costs, block, span, setting) for block, span in zip(flat, spans, strict=True)]
+    setting = Setting(system.device_names, index, asked, keeper.device if keeper else "")
+    paths = _all_paths(costs, [b for options in stages for b in options], spans, setting)
     border = border_costs(table, case)
     classes = Classes(flat)
     made, at = [], 0
@@ -155,6 +156,15 @@ def _side_by_side(blocks: Sequence[Block]) -> tuple[Workload, list[range]]:
     return Workload("blocks", precision, tuple(ops), tuple(tensors), tuple(inputs), tuple(outputs)), spans
 
 
+def _all_paths(costs: PlanCosts, blocks: Sequence[Block], spans: Sequence[range], setting: Setting) -> list[Paths]:
+    """Best plans of all options; a block that stands in several stages (one object) is worked out once."""
+    known: dict[int, Paths] = {}
+    for block, span in zip(blocks, spans, strict=True):
+        if id(block) not in known:
+            known[id(block)] = _paths(costs, block, span, setting)
+    return [known[id(block)] for block in blocks]
+
+
 def _paths(costs: PlanCosts, block: Block, span: range, setting: Setting) -> Paths:
     """Best plans of one option; a skip goes from each device to the same device for nothing."""
     if block.workload.ops:
@@ -169,18 +179,14 @@ def _paths(costs: PlanCosts, block: Block, span: range, setting: Setting) -> Pat
     return Paths(priced, np.zeros(shape, np.int64), np.zeros(shape, np.int64), modes)
 
 
-def _store(system: System, costs: PlanCosts, counts: Sequence[int], spans: Sequence[range]) -> Capacity | None:
-    """The weight store, unless no network can fill even one unit of it."""
-    for capacity in system.capacities():
-        if capacity.unit_bytes is None:
-            continue
-        most, at = 0, 0
-        for count in counts:
-            most += max(sum(_largest(costs, i, capacity.device) for i in span) for span in spans[at : at + count])
-            at += count
-        if most > capacity.unit_bytes:
-            return capacity
-    return None
+def _may_fill(store: Capacity, costs: PlanCosts, counts: Sequence[int], spans: Sequence[range]) -> bool:
+    """Whether some network can fill one unit of the weight store."""
+    assert store.unit_bytes is not None
+    most, at = 0, 0
+    for count in counts:
+        most += max(sum(_largest(costs, i, store.device) for i in span) for span in spans[at : at + count])
+        at += count
+    return most > store.unit_bytes
 
 
 def _largest(costs: PlanCosts, at: int, device: str) -> int:

@@ -17,6 +17,7 @@ from h4hc.errors import LimitError
 
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
+PATIENCE_S = 10  # until a process that was asked to end is killed
 
 
 def cores() -> int:
@@ -45,11 +46,14 @@ def in_processes(
             yield waiting[future], future.result()
     except BrokenProcessPool as error:
         hint = "use fewer with --jobs; running the same command again goes on where it stopped"
-        raise LimitError("a process of the sweep died", why="most often the memory is full", hint=hint) from error
+        raise LimitError("a worker process died", why="most often the memory is full", hint=hint) from error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        for child in set(multiprocessing.active_children()) - before:
+        for child in (children := set(multiprocessing.active_children()) - before):
             child.terminate()
+        for child in children:
+            child.join(PATIENCE_S)
+            child.kill()  # the work may have taken SIGTERM for its own
             child.join()
 
 

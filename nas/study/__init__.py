@@ -1,0 +1,1 @@
+"""Studies of how supernets are trained."""

@@ -1,0 +1,1 @@
+"""Training of the supernet: phases, samplers, losses, gradient surgery, checkpoints, one process or many."""

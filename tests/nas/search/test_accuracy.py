@@ -1,0 +1,160 @@
+"""Measured accuracy: calibrated subnets, the cache, workers, and the rounds of a search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from h4hc.errors import IntegrityError, UserError
+from nas.search.accuracy import EvalCache, Evaluator, Measured
+from nas.search.evolve import EvolveConfig
+from nas.search.front import compare, front_of
+from nas.search.problem import SearchProblem
+from nas.search.random_search import random_search
+from nas.search.rounds import RoundsConfig, first_genomes, search
+from nas.search.workers import Processes, Ray, Serial
+from nas.space.space import SearchSpace
+from nas.supernet.supernet import Supernet, calibrate
+from tests.nas.search.conftest import Formula, Ints
+
+CONFIG = RoundsConfig(first=16, rounds=2, per_round=6, evolve=EvolveConfig(population=20, generations=6))
+
+
+@pytest.fixture
+def evaluator(space: SearchSpace) -> Evaluator:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(30, 1, 24, 24, generator=generator)
+    labels = torch.randint(0, 10, (30,), generator=generator)
+    return Evaluator(Supernet(space, 10), [images[:8], images[8:16]], images, labels, batch=7)
+
+
+def test_accuracy_is_that_of_the_sliced_and_calibrated_network(evaluator: Evaluator, every: Ints) -> None:
+    net, images = evaluator.net, evaluator.images
+    for genome in every[[0, 100, -1]].tolist():
+        arch = net.space.arch(genome)
+        stats = calibrate(net, arch, evaluator.calibration)
+        from nas.supernet.supernet import resize
+
+        right = (net.slice(arch, stats)(resize(images, arch.resolution)).argmax(1) == evaluator.labels).float().mean()
+        assert evaluator(genome) == pytest.approx(float(right))
+
+
+def test_the_fingerprint_is_that_of_weights_and_images(evaluator: Evaluator) -> None:
+    before = evaluator.fingerprint()
+    assert before == evaluator.fingerprint()
+    with torch.no_grad():
+        next(evaluator.net.parameters()).add_(1e-3)
+    changed = evaluator.fingerprint()
+    evaluator.images = evaluator.images + 1
+    assert len({before, changed, evaluator.fingerprint()}) == 3
+
+
+def test_no_images_is_an_error(evaluator: Evaluator) -> None:
+    none = Tensor()
+    with pytest.raises(UserError, match="no images"):
+        Evaluator(evaluator.net, evaluator.calibration, none, none)
+
+
+def test_nothing_is_measured_twice(space: SearchSpace, every: Ints, tmp_path: Path) -> None:
+    path = tmp_path / "cache.jsonl"
+    measured = Measured(Formula(space).one, "weights", EvalCache(path))
+    rows = every[[3, 5, 3, 9]]
+    found = measured(rows)
+    assert (found == Formula(space)(rows)).all()
+    assert measured.calls == 3
+    again = Measured(Formula(space).one, "weights", EvalCache(path))
+    assert (again(rows) == found).all()
+    assert again.calls == 0
+    other = Measured(Formula(space).one, "other weights", EvalCache(path))
+    other(rows)
+    assert other.calls == 3
+
+
+def test_a_cut_line_is_dropped_and_a_damaged_one_told(tmp_path: Path) -> None:
+    path = tmp_path / "cache.jsonl"
+    EvalCache(path).put("a", (1, 2), 0.5)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"of": "a", "gen')
+    assert EvalCache(path).known == {("a", (1, 2)): 0.5}
+    assert path.read_bytes() == whole
+    path.write_bytes(b"nothing\n" + whole)
+    with pytest.raises(IntegrityError, match="damaged") as raised:
+        EvalCache(path)
+    assert raised.value.problems[0].where == (f"{path}:1",)
+
+
+# --- workers -----------------------------------------------------------------------------------------------
+
+
+def _square(x: int) -> int:
+    if x < 0:
+        raise UserError("negative")
+    return x * x
+
+
+def test_workers_agree() -> None:
+    items = [3, 1, 4, 1, 5]
+    expected = [9, 1, 16, 1, 25]
+    assert list(Serial().map(_square, items)) == expected
+    assert list(Processes(2).map(_square, items)) == expected
+    with pytest.raises(UserError, match="negative"):
+        list(Processes(2).map(_square, [1, -1]))
+
+
+def test_evaluations_spread_on_ray(evaluator: Evaluator, every: Ints) -> None:
+    """A local Ray: the same accuracies as here, errors as they are."""
+    pytest.importorskip("ray")
+    here = Measured(evaluator, evaluator.fingerprint())
+    with Ray(2) as workers:
+        there = Measured(evaluator, evaluator.fingerprint(), workers=workers)
+        assert (there(every[:4]) == here(every[:4])).all()
+        with pytest.raises(UserError, match="negative"):
+            list(workers.map(_square, [1, -1]))
+
+
+# --- rounds ------------------------------------------------------------------------------------------------
+
+
+def test_rounds_beat_chance_at_equal_measurements(problem: SearchProblem, space: SearchSpace) -> None:
+    measured = Measured(Formula(space).one, "formula")
+    found = search(problem, measured, CONFIG).evaluations
+    assert len(found) <= CONFIG.budget
+    assert len(found) == measured.calls == len(np.unique(found.genomes, axis=0))
+    chance = random_search(problem, len(found))
+    sets = [front_of(problem, e.genomes, e.metrics).values for e in (found, chance)]
+    ours, theirs = compare(sets)
+    assert ours > theirs
+
+
+def test_stopped_rounds_go_on_to_the_same_result(problem: SearchProblem, space: SearchSpace, tmp_path: Path) -> None:
+    straight = search(problem, Measured(Formula(space).one, "f"), CONFIG, folder=tmp_path / "a")
+
+    def stop(done: int, total: int) -> None:
+        if len(cache.known) == 20:
+            raise KeyboardInterrupt
+
+    cache = EvalCache(tmp_path / "cache.jsonl")
+    with pytest.raises(KeyboardInterrupt):
+        search(problem, Measured(Formula(space).one, "f", cache, progress=stop), CONFIG, folder=tmp_path / "b")
+    rest = Measured(Formula(space).one, "f", EvalCache(tmp_path / "cache.jsonl"))
+    again = search(problem, rest, CONFIG, folder=tmp_path / "b")
+    assert rest.calls == len(again.evaluations) - 20
+    assert (again.evaluations.genomes == straight.evaluations.genomes).all()
+    for name in ("measured.csv", "predictor.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_the_first_networks_span_the_latencies(problem: SearchProblem, space: SearchSpace) -> None:
+    first = first_genomes(problem, 20, 0)
+    assert len(np.unique(first, axis=0)) == 20
+    rows = [tuple(row) for row in first.tolist()]
+    assert space.minimum() in rows
+    assert space.maximum() in rows
+    latency = problem.table.estimate(first).latency_ps
+    every = problem.table.estimate(space.sample(np.random.default_rng(9), 500)).latency_ps
+    assert latency.min() <= np.quantile(every, 0.02)
+    assert latency.max() >= np.quantile(every, 0.98)
