@@ -12,8 +12,7 @@ from h4hc.planning.baselines import Baseline, baselines
 from h4hc.planning.demands import allowed_modes
 from h4hc.planning.dominance import tight_devices
 from h4hc.planning.edp import PROOF_TOLERANCE, Point
-from h4hc.planning.plan_cost import PlanCosts
-from h4hc.planning.program import Weights
+from h4hc.planning.plan_cost import PlanCosts, Weights
 from h4hc.planning.search import VALUE, Search, Task, proved_value
 from h4hc.workload import Workload
 

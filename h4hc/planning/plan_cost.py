@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import NamedTuple
 
 from h4hc.assignment import Case
 from h4hc.cost import MODEL_INPUT, MODEL_OUTPUT, CostTable
@@ -13,6 +14,17 @@ from h4hc.system import HOST
 
 Pair = tuple[int, int]  # latency [ps], energy [pJ]
 NOTHING: Pair = (0, 0)
+
+
+class Weights(NamedTuple):
+    """Objective = latency * ps + energy * pj, a non-negative integer combination."""
+
+    latency: int
+    energy: int
+
+    def of(self, pair: Pair) -> int:
+        """Value of a (latency, energy) pair."""
+        return self.latency * pair[0] + self.energy * pair[1]
 
 
 @dataclass(frozen=True)

@@ -24,20 +24,9 @@ from typing import NamedTuple
 
 from h4hc.costtypes import Capacity, Mode
 from h4hc.planning.ilp import Effort, Program, Solution
-from h4hc.planning.plan_cost import NOTHING, Pair, PlanCosts, PortCost
+from h4hc.planning.plan_cost import NOTHING, Pair, PlanCosts, PortCost, Weights
 from h4hc.planning.stores import Units, pack_device
 from h4hc.system import HOST
-
-
-class Weights(NamedTuple):
-    """Objective = latency * ps + energy * pj, a non-negative integer combination."""
-
-    latency: int
-    energy: int
-
-    def of(self, pair: Pair) -> int:
-        """Value of a (latency, energy) pair."""
-        return self.latency * pair[0] + self.energy * pair[1]
 
 
 class Sort(NamedTuple):

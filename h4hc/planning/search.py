@@ -19,8 +19,8 @@ from h4hc.planning.dominance import undominated
 from h4hc.planning.edp import PROOF_TOLERANCE, Cut, Point, minimise_edp
 from h4hc.planning.ilp import UNLIMITED, Effort, Solution, SolveStatus
 from h4hc.planning.overflow import overflow_error
-from h4hc.planning.plan_cost import Pair, PlanCosts
-from h4hc.planning.program import PlanProgram, Weights
+from h4hc.planning.plan_cost import Pair, PlanCosts, Weights
+from h4hc.planning.program import PlanProgram
 
 MIN_SOLVE_S = 0.1  # what the solver gets even when the time is over, to find a first plan and bound
 PACKING_NODES = 200  # of the search for a packing of equal cost; after that the units join the whole program

@@ -17,7 +17,8 @@ from h4hc.partition import PartitionOptions, partition
 from h4hc.plan_check import check_plan
 from h4hc.planning.baselines import Plan
 from h4hc.planning.ilp import Solution
-from h4hc.planning.program import WEIGHINGS, PlanProgram, Weights, weighing
+from h4hc.planning.plan_cost import Weights
+from h4hc.planning.program import WEIGHINGS, PlanProgram, weighing
 from h4hc.planning.search import VALUE, Search
 from h4hc.planning.stores import Units
 from h4hc.schedule import schedule
