@@ -19,6 +19,7 @@ from h4hc.planning.plan_cost import NOTHING, Pair, PlanCosts, Weights
 from h4hc.system import HOST
 
 Floats = NDArray[np.float64]
+NO_PRICES = np.zeros(0)
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,9 @@ class Walk:
         sizes = np.diff(choices.groups, append=len(choices.modes))
         self.group_of = np.repeat(np.arange(len(sizes)), sizes)
 
-    def _priced(self, prices: Sequence[float]) -> tuple[Floats, Floats]:
+    def _priced(self, prices: Floats) -> tuple[Floats, Floats]:
         """Priced cost of each mode, and the least of each group."""
-        each = self.own + np.array(prices, float) @ self.choices.loads if len(prices) else self.own
+        each = self.own + prices @ self.choices.loads if len(prices) else self.own
         return each, np.minimum.reduceat(each, self.choices.groups)
 
     def _forward(self, least: Floats) -> list[Floats]:
@@ -103,7 +104,7 @@ class Walk:
             values.append(value)
         return values
 
-    def least(self, prices: Sequence[float] = ()) -> Path:
+    def least(self, prices: Floats = NO_PRICES) -> Path:
         """A plan of least priced cost; of several, the one that comes first in the order of states and modes."""
         each, least = self._priced(prices)
         values = self._forward(least)
@@ -118,7 +119,7 @@ class Walk:
         chosen = np.minimum.reduceat(numbers, self.choices.groups)[groups[::-1]]
         return Path(float(values[-1].min()) + self.fixed, chosen)
 
-    def marginals(self, prices: Sequence[float] = ()) -> Floats:
+    def marginals(self, prices: Floats = NO_PRICES) -> Floats:
         """For each mode the least priced cost of the plans that use it."""
         each, least = self._priced(prices)
         values = self._forward(least)
