@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -34,7 +35,7 @@ class Layer(NamedTuple):
     """From the S states before an operator, by one of the D devices it may run on, to those behind it.
 
     before [S]: device of the operator before; devices [D]; target [S, D]: state behind; order, starts: the S * D ways
-    sorted by the state they lead to, and where each state's begin; moves: for each port that the operator reads the
+    sorted by the state they lead to, and where each state's begin; spans: where they begin and end; moves: for each port that the operator reads the
     price to pay, [S, D], as a number within the port's prices.
     """
 
@@ -43,6 +44,7 @@ class Layer(NamedTuple):
     target: Ints
     order: Ints
     starts: Ints
+    spans: tuple[tuple[int, int], ...]
     moves: tuple[Ints, ...]
 
 
@@ -242,6 +244,6 @@ def _layer(
     behind = found.view(np.uint8).reshape(len(found), -1)
     order = np.argsort(target, kind="stable")
     starts = np.searchsorted(target[order], np.arange(len(found)))
-    return Layer(
-        space[:, 0].astype(np.intp), devices, target.reshape(states, len(devices)), order, starts, tuple(moves)
-    ), behind
+    spans = tuple(pairwise([*starts.tolist(), len(order)]))
+    before, grid_target = space[:, 0].astype(np.intp), target.reshape(states, len(devices))
+    return Layer(before, devices, grid_target, order, starts, spans, tuple(moves)), behind

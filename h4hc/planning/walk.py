@@ -93,28 +93,29 @@ class Walk:
         each = self.own + prices @ self.choices.loads if len(prices) else self.own
         return each, np.minimum.reduceat(each, self.choices.groups)
 
-    def _forward(self, least: Floats) -> list[Floats]:
-        """Least cost of each state before each operator, and of those at the end."""
+    def _forward(self, least: Floats) -> tuple[list[Floats], list[Floats]]:
+        """Least cost of each state before each operator, and of those at the end; cost of each way, as in `order`."""
         value = np.zeros(1)
-        values = [value]
+        values, ways = [value], []
         for layer, around, begin, end in self.steps:
-            ways = around + least[begin:end]
-            ways += value[:, None]
-            value = np.minimum.reduceat(ways.ravel()[layer.order], layer.starts)
+            grid = around + least[begin:end]
+            grid += value[:, None]
+            by_target = grid.take(layer.order)
+            value = np.minimum.reduceat(by_target, layer.starts)
             values.append(value)
-        return values
+            ways.append(by_target)
+        return values, ways
 
     def least(self, prices: Floats = NO_PRICES) -> Path:
         """A plan of least priced cost; of several, the one that comes first in the order of states and modes."""
         each, least = self._priced(prices)
-        values = self._forward(least)
-        state, groups = int(np.argmin(values[-1])), []
-        for (layer, around, begin, end), before in zip(self.steps[::-1], values[-2::-1], strict=True):
-            stop = layer.starts[state + 1] if state + 1 < len(layer.starts) else len(layer.order)
-            came, device = np.divmod(layer.order[layer.starts[state] : stop], end - begin)
-            first = int(np.argmin(around[came, device] + least[begin + device] + before[came]))
-            state = int(came[first])
-            groups.append(begin + int(device[first]))
+        values, ways = self._forward(least)
+        state, groups = int(values[-1].argmin()), []
+        for (layer, _, begin, end), by_target in zip(self.steps[::-1], ways[::-1], strict=True):
+            start, stop = layer.spans[state]
+            way = layer.order[start + by_target[start:stop].argmin()]
+            state, device = divmod(int(way), end - begin)
+            groups.append(begin + device)
         numbers = np.where(each == least[self.group_of], np.arange(len(each)), len(each))
         chosen = np.minimum.reduceat(numbers, self.choices.groups)[groups[::-1]]
         return Path(float(values[-1].min()) + self.fixed, chosen)
@@ -122,7 +123,7 @@ class Walk:
     def marginals(self, prices: Floats = NO_PRICES) -> Floats:
         """For each mode the least priced cost of the plans that use it."""
         each, least = self._priced(prices)
-        values = self._forward(least)
+        values, _ = self._forward(least)
         behind = np.zeros(len(values[-1]))
         through = np.empty(len(least))  # by group, without the operator itself
         for (layer, around, begin, end), before in zip(self.steps[::-1], values[-2::-1], strict=True):
