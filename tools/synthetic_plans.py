@@ -2,8 +2,8 @@
 
 Blocks follow each other until there are enough operators, drawn from: a chain of one to three operators; a residual
 around two to four; two to four branches of one to three operators that a concatenation joins; attention (query, key,
-value, scores, softmax, context, projection, residual). Two in three operators hold weights. Costs are drawn log-uniformly:
-the NPU takes 1 to 100 us, the host 3 to 30 times as long, the CIM (operators with weights only, in modes of one, two or
+value, scores, softmax, context, projection, residual). Two in three operators hold weights. Costs are drawn
+log-uniformly: the NPU takes 1 to 100 us, the host 3 to 30 times as long, the CIM (operators with weights only, in modes of one, two or
 four macros) between a quarter and twice as long; energies likewise. A tensor costs 0.2 to 2 us to bring to another
 device, a stay on one 1 us. In half of the neighbours on the NPU a part of the second operator hides.
 

@@ -34,9 +34,9 @@ MOST_DEVICES = 15  # so that a port has fewer than 256 different prices
 class Layer(NamedTuple):
     """From the S states before an operator, by one of the D devices it may run on, to those behind it.
 
-    before [S]: device of the operator before; devices [D]; target [S, D]: state behind; order, starts: the S * D ways
-    sorted by the state they lead to, and where each state's begin; spans: where they begin and end; moves: for each port that the operator reads the
-    price to pay, [S, D], as a number within the port's prices.
+    before [S]: device of the operator before; devices [D]; target [S, D]: state behind. order: the S * D ways sorted by
+    the state they lead to; starts, spans: where each state's ways begin, and end. moves: for each port that the
+    operator reads the price to pay [S, D], as a number within the port's prices.
     """
 
     before: Ints

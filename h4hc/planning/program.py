@@ -80,7 +80,8 @@ class PlanProgram:
             if self.tight[device]:
                 self._capacity_rows(costs.capacity[device])
         if not self.program.names:
-            self.program.indicator("nothing")  # all is decided; a solver wants a variable
+            nothing = self.program.indicator("nothing")  # all is decided; a solver wants a variable, in a row
+            self.program.row([(nothing, 1.0)], -math.inf, 1.0, "nothing")
 
     def _operators(self) -> None:
         for at, modes in enumerate(self.modes):
