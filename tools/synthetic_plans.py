@@ -2,8 +2,8 @@
 
 Blocks follow each other until there are enough operators, drawn from: a chain of one to three operators; a residual
 around two to four; two to four branches of one to three operators that a concatenation joins; attention (query, key,
-value, scores, softmax, context, projection, residual). Two in three operators hold weights. Costs are drawn
-log-uniformly: the NPU takes 1 to 100 us, the host 3 to 30 times as long, the CIM (operators with weights only, in modes of one, two or
+value, scores, softmax, context, projection, residual). Two in three operators hold weights. Costs are log-uniform: the
+NPU takes 1 to 100 us, the host 3 to 30 times as long, the CIM (operators with weights only, in modes of one, two or
 four macros) between a quarter and twice as long; energies likewise. A tensor costs 0.2 to 2 us to bring to another
 device, a stay on one 1 us. In half of the neighbours on the NPU a part of the second operator hides.
 
@@ -66,7 +66,8 @@ class _Graph:
     def _attention(self, last: int) -> int:
         query, key, value = (self.op(last) for _ in range(3))
         softmax = self.op(self.op(query, key))
-        return self.op(self.op(self.op(softmax, value)), last)
+        context = self.op(softmax, value)
+        return self.op(self.op(context), last)
 
 
 def synthetic(count: int, seed: int, tight: float) -> tuple[Workload, CostTable]:

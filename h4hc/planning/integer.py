@@ -22,18 +22,26 @@ SCALED_OPTIMUM = 1e5  # objectives are scaled to about this, far from both ends 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one solve gave: how it stopped, a plan if there is one, and what no plan of these modes can be below."""
+    """What one solve gave: how it stopped, a plan if there is one, and what no plan of these modes can be below.
+
+    interrupted: Ctrl-C ended it, in a search that may be stopped.
+    """
 
     status: SolveStatus
     plan: Plan | None
     bound: float
+    interrupted: bool = False
 
 
 class Integer:
     """The programs over one choice of modes, built when they are first needed."""
 
-    def __init__(self, costs: PlanCosts, modes: Allowed, tight: Tight, deadline: float) -> None:
-        self.costs, self.modes, self.tight, self.deadline = costs, modes, tight, deadline
+    def __init__(
+        self, costs: PlanCosts, modes: Allowed, tight: Tight, deadline: float, stoppable: bool = False
+    ) -> None:
+        """stoppable: Ctrl-C ends a solve, not the program."""
+        self.costs, self.modes, self.tight = costs, modes, tight
+        self.deadline, self.stoppable = deadline, stoppable
 
     @cached_property
     def program(self) -> PlanProgram:
@@ -51,7 +59,8 @@ class Integer:
         gap: relative to the whole objective; about: the value of a plan, if one is known; known: a bound that holds.
         """
         found = self._solve(self.program, weights, gap, about, known)
-        if found.plan is None and found.status in (SolveStatus.OPTIMAL, SolveStatus.FEASIBLE):
+        solved = found.status in (SolveStatus.OPTIMAL, SolveStatus.FEASIBLE)
+        if found.plan is None and solved and not found.interrupted:
             found = self._solve(self.exact, weights, gap, about, found.bound)  # not packed: decide the units as well
         return found
 
@@ -65,9 +74,10 @@ class Integer:
         lower = (known - fixed) / scale if known > 0 else -math.inf
         solution = program.solve(weights, scale, gap=gap, effort=self._effort(), known=lower)
         if solution.status is SolveStatus.INFEASIBLE:
-            return Outcome(solution.status, None, math.inf)
+            return Outcome(solution.status, None, math.inf, solution.interrupted)
         plan = self._packed(program, solution, weights) if solution.values else None
-        return Outcome(solution.status, plan, max(known, fixed + max(0.0, solution.bound * scale)))
+        bound = max(known, fixed + max(0.0, solution.bound * scale))
+        return Outcome(solution.status, plan, bound, solution.interrupted)
 
     def _packed(self, program: PlanProgram, solution: Solution, weights: Weights) -> Plan | None:
         """The solver's plan with its units; if they cannot be found, one of equal cost with its weights cut anew."""
@@ -94,7 +104,7 @@ class Integer:
         return [m for m in self.modes[at] if m.device == mode.device and weights.of(own[m]) <= worth]
 
     def _effort(self, nodes: int = UNLIMITED) -> Effort:
-        return Effort(max(MIN_SOLVE_S, self.deadline - time.monotonic()), nodes)
+        return Effort(max(MIN_SOLVE_S, self.deadline - time.monotonic()), nodes, self.stoppable)
 
 
 def pack_plan(costs: PlanCosts, modes: Sequence[Mode]) -> Units | None:

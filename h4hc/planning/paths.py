@@ -53,7 +53,7 @@ class Paths:
 
     def relax(self, weights: Weights, enough: Callable[[Relaxation], bool], deadline: float) -> Relaxation:
         """The best bound that prices give, or the first that is enough."""
-        brim = self.last and self.last.brim()
+        brim = None if self.last is None else self.last.brim()
         if brim is not None:
             self.know(modes := self.modes(brim), self.costs.total(modes))
         known = [Line(float(weights.of(pair)), over, None) for pair, over in self.seen]

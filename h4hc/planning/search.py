@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from h4hc.assignment import Objective
@@ -37,6 +37,7 @@ class Task:
     """What to search for: objective, demands' outcome, effort. gap is relative; deadline is of `time.monotonic`.
 
     allowed: modes by position; tight: devices whose weight store can overflow; time_limit_s: as the user gave it.
+    stoppable: Ctrl-C ends the search, not the program, as soon as a plan is known.
     """
 
     objective: Objective
@@ -46,6 +47,7 @@ class Task:
     time_limit_s: float
     deadline: float
     demanded: bool = False
+    stoppable: bool = False
 
 
 class Search:
@@ -56,6 +58,8 @@ class Search:
         self.starts = [(plan, costs.total(plan[0])) for plan in starts]
         self.points: list[Point] = []  # all that was solved
         self.gap = task.gap
+        self.interrupted = False
+        self._bound = 0.0  # known so far in the solve that is under way
 
     @cached_property
     def paths(self) -> Paths | None:
@@ -73,7 +77,7 @@ class Search:
 
     def _integer(self, modes: Allowed) -> Integer:
         left = undominated(self.costs, modes, self.task.tight)
-        return Integer(self.costs, left, self.task.tight, self.task.deadline)
+        return Integer(self.costs, left, self.task.tight, self.task.deadline, self.task.stoppable)
 
     def best(self, known: Sequence[Cut] = ()) -> tuple[Point, float]:
         """Best plan for the task's objective, and what no plan can be below. known: cuts that hold, for EDP.
@@ -86,10 +90,24 @@ class Search:
         return point, point.bound
 
     def minimise(self, weights: Weights) -> Point:
-        """Best plan for weighted latency and energy, with its bound.
+        """Best plan for weighted latency and energy, with its bound; when interrupted, the best one known."""
+        self._bound = 0.0
+        try:
+            if not self.interrupted:
+                return self._minimised(weights)
+        except KeyboardInterrupt:
+            if not self.task.stoppable or not self._known():
+                raise
+            self._interrupt()
+        best = min(self._known(), key=lambda known: weights.of(known[1]))
+        return self._kept(best, weights, self._bound)
 
-        Shortest paths first. What they leave open goes to the integer program, over the modes that are still of use.
-        """
+    def _interrupt(self) -> None:
+        self.interrupted = True
+        self.task = replace(self.task, deadline=-math.inf)
+
+    def _minimised(self, weights: Weights) -> Point:
+        """Shortest paths first. What they leave open goes to the integer program, over the modes still of use."""
         start = min(self._known(), key=lambda known: weights.of(known[1]), default=None)
         if self.paths is None:
             return self._decided(self.flat, weights, start, 0.0, math.inf)
@@ -121,6 +139,7 @@ class Search:
         value = math.inf if start is None else float(weights.of(start[1]))
 
         def enough(found: Relaxation) -> bool:
+            self._bound = found.bound
             return self._closed(min([value, *(line.cost for line in found.fitting)]), found.bound)
 
         return paths.relax(weights, enough, self.task.deadline)
@@ -148,11 +167,15 @@ class Search:
     ) -> Point:
         """By the integer program. known: a bound on every plan; others: on plans with modes outside the program."""
         found = integer.minimise(weights, self.gap, start and weights.of(start[1]), known)
+        if found.interrupted:
+            self._interrupt()
         plans: list[Plan] = []
         if found.plan is not None:
             plans.append(improve(self.costs, integer.modes, self.task.tight, found.plan, weights))
         if start is not None and (found.status is not SolveStatus.OPTIMAL or others < math.inf):
             plans.append(improve(self.costs, self.task.allowed, self.task.tight, start[0], weights))
+        if not plans and found.interrupted:
+            raise KeyboardInterrupt
         if not plans and found.status is SolveStatus.NONE:
             raise LimitError(
                 "the solver found no plan in time",
@@ -169,7 +192,7 @@ class Search:
         (modes, units), pair = found
         point = Point(modes, units, pair, weights, bound)
         self.points.append(point)
-        if self.paths is not None:
+        if not self.interrupted and self.paths is not None:
             self.paths.know(modes, pair)
         return point
 
