@@ -1,4 +1,4 @@
-"""Shortest paths, prices and the whole search against enumeration, on graphs with branches, residuals and many readers."""
+"""Shortest paths, prices and the whole search against enumeration: branches, residuals, tensors with many readers."""
 
 from __future__ import annotations
 

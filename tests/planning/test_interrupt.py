@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+import highspy
 import pytest
 
 from h4hc.assignment import Objective
@@ -14,7 +15,6 @@ from h4hc.costtypes import Mode
 from h4hc.partition import INTERRUPTED, PartitionOptions, partition
 from h4hc.plan_check import check_plan
 from h4hc.planning.ilp import Effort, Program, SolveStatus
-from h4hc.planning.integer import Integer
 from h4hc.planning.search import VALUE, Search
 from h4hc.planning.walk import Walk
 from h4hc.schedule import schedule
@@ -58,7 +58,7 @@ def test_the_best_plan_so_far_comes_back_with_its_gap(
         if found.remarks:
             assert [(r.code, r.severity) for r in found.remarks] == [(INTERRUPTED, "warning")]
             stopped += 1
-    assert stopped > 4
+    assert stopped > (4 if times == 1 else 0)
 
 
 def test_an_interrupt_goes_through_where_nobody_asked_to_keep_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,8 +68,8 @@ def test_an_interrupt_goes_through_where_nobody_asked_to_keep_the_plan(monkeypat
         partition(workload, table, PartitionOptions())
 
 
-def test_an_interrupt_inside_the_solver_keeps_its_plan_and_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stoppable solve listens; what it has found by then is what it gives."""
+def test_an_interrupt_inside_the_solver_keeps_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stoppable solve hears it while HiGHS runs; its bound holds, and so does that of the plan made of it."""
     program = Program()
     cells = [[program.binary(f"x[{i},{j}]") for j in range(40)] for i in range(40)]
     for line in (*cells, *zip(*cells, strict=True)):
@@ -79,16 +79,23 @@ def test_an_interrupt_inside_the_solver_keeps_its_plan_and_bound(monkeypatch: py
     heard = program.solve(cost, gap=0.0, effort=Effort(60.0, stoppable=True))
     assert (heard.status, heard.objective) == (SolveStatus.OPTIMAL, alone.objective)
     assert not heard.interrupted
+    wait, calls = highspy.Highs.wait, 0
 
-    workload, table = random_problem(1, max_ops=9)
+    def interrupted(self: highspy.Highs, *args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise KeyboardInterrupt
+        return wait(self, *args)
+
+    monkeypatch.setattr(highspy.Highs, "wait", interrupted)
+    stopped = program.solve(cost, gap=0.0, effort=Effort(60.0, stoppable=True))
+    assert stopped.interrupted
+    assert stopped.bound <= alone.objective
+    calls = 0
     monkeypatch.setattr(Search, "paths", None)
-    minimise = Integer.minimise
-
-    def interrupted(self: Integer, *args: Any) -> Any:
-        os.kill(os.getpid(), signal.SIGINT)
-        return minimise(self, *args)
-
-    monkeypatch.setattr(Integer, "minimise", interrupted)
+    workload, table = random_problem(1, max_ops=9)
     found = partition(workload, table, PartitionOptions(stoppable=True))
-    assert found.remarks
+    assert [r.code for r in found.remarks] == [INTERRUPTED]
     assert found.assignment.bound <= found.assignment.value
+    assert check_plan(workload, table, found.assignment, schedule(workload, found.assignment, table)) == ()
