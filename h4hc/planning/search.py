@@ -21,7 +21,7 @@ from h4hc.planning.integer import Integer, pack_plan
 from h4hc.planning.overflow import overflow_error
 from h4hc.planning.paths import Paths
 from h4hc.planning.plan_cost import Pair, PlanCosts, Weights
-from h4hc.planning.relaxation import Relaxation
+from h4hc.planning.relaxation import MEETS, Relaxation
 
 PACKINGS = 5  # plans of a relaxation that are tried for a packing
 
@@ -133,7 +133,7 @@ class Search:
 
     def _closed(self, value: float, bound: float) -> bool:
         """Whether a bound is near enough to a value."""
-        return value - bound <= max(self.gap, PROOF_TOLERANCE) * value
+        return value - bound <= max(self.gap, MEETS) * value
 
     def _relaxed(self, paths: Paths, weights: Weights, start: tuple[Plan, Pair] | None) -> Relaxation:
         value = math.inf if start is None else float(weights.of(start[1]))
@@ -172,7 +172,9 @@ class Search:
         plans: list[Plan] = []
         if found.plan is not None:
             plans.append(improve(self.costs, integer.modes, self.task.tight, found.plan, weights))
-        if start is not None and (found.status is not SolveStatus.OPTIMAL or others < math.inf):
+        if start is not None and others < math.inf:  # it was polished before
+            plans.append(start[0])
+        elif start is not None and found.status is not SolveStatus.OPTIMAL:
             plans.append(improve(self.costs, self.task.allowed, self.task.tight, start[0], weights))
         if not plans and found.interrupted:
             raise KeyboardInterrupt
