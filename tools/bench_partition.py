@@ -1,6 +1,6 @@
 """The placement at scale: CPU seconds, gap and peak memory, shortest paths first beside the integer program alone.
 
-Zoo networks on a target at any --gap, then synthetic graphs (see tools/synthetic_plans.py) of --ops operators for each
+Zoo networks on a target, then synthetic graphs (made by tests/synthetic_plans.py) of --ops operators for each
 seed, whose CIM holds --tight of all weights. "paths" is the search as it is; "program" is the same search without its
 shortest paths. Every run has a process of its own and --time-limit seconds of wall time; CPU seconds are those of
 `partition` alone, peak memory is that of the whole process with the graph, imports included.
@@ -28,7 +28,7 @@ from h4hc.units import MIB
 from h4hc.workload import Workload
 from h4hc.zoo.build import build_model
 from h4hc.zoo.models import MODELS
-from tools.synthetic_plans import synthetic
+from tests.synthetic_plans import synthetic
 
 METHODS = ("paths", "program")
 TARGET_S = {500: 0.5, 2000: 2.0, 10000: 15.0}  # CPU seconds that a graph of so many operators may take at gap 1e-4

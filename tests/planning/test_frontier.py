@@ -24,6 +24,7 @@ from h4hc.planning.walk import Choices, Walk
 from h4hc.workload import Workload
 from tests.fake_compilation import fake_system, fake_workload
 from tests.random_plans import Enumeration, random_problem
+from tests.synthetic_plans import synthetic
 
 WEIGHTS = (Weights(1, 0), Weights(0, 1), Weights(3, 2))
 SEEDS = st.integers(0, 10**6)
@@ -133,3 +134,12 @@ def test_alike_surroundings_share_a_layer() -> None:
         assert len(states.passages) == length
         counts.append(len({id(passage.layer) for passage in states.passages}))
     assert counts[0] == counts[1] < 12
+
+
+@pytest.mark.parametrize("tight", [0.15, 0.5, 1.5])
+def test_on_graphs_of_networks_paths_and_the_program_agree(tight: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attention, residuals and joins of branches; a store that is tight, half full, or never full."""
+    problems = [synthetic(60, seed, tight) for seed in range(3)]
+    found = [_value(*problem, PartitionOptions(objective)) for problem in problems for objective in Objective]
+    monkeypatch.setattr(Search, "paths", None)
+    assert found == [_value(*problem, PartitionOptions(objective)) for problem in problems for objective in Objective]
