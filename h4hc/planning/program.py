@@ -40,6 +40,7 @@ class Sort(NamedTuple):
 
 
 ALWAYS = -1  # stands for a variable that is 1 in every plan
+NO_SIZE = Fraction(0)
 WEIGHINGS = 5  # steps of `weighing` that get a row: the last counts shares above a fifth of a unit
 
 
@@ -49,6 +50,8 @@ def weighing(step: int, share: int, room: int) -> Fraction:
     Step 0: its part of the room. Step k: f(x) = x where (k+1)x is whole, else floor((k+1)x) / k, the dual feasible
     functions of Fekete and Schepers (2001); with k = 1 at most one share above half of a unit fits.
     """
+    if step and (step + 1) * share < room:
+        return NO_SIZE
     part = Fraction(share, room)
     times = (step + 1) * part
     return part if step == 0 or times.denominator == 1 else Fraction(math.floor(times), step)
