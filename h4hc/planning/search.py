@@ -133,7 +133,7 @@ class Search:
 
     def _closed(self, value: float, bound: float) -> bool:
         """Whether a bound is near enough to a value."""
-        return value - bound <= max(self.gap, MEETS) * value
+        return value < math.inf and value - bound <= max(self.gap, MEETS) * value
 
     def _relaxed(self, paths: Paths, weights: Weights, start: tuple[Plan, Pair] | None) -> Relaxation:
         value = math.inf if start is None else float(weights.of(start[1]))
