@@ -60,13 +60,14 @@ class Paths:
         walk = Walk(self.costs, self.frontier, self.choices, weights)
         relaxation = Relaxation(walk, self.room, known, enough, deadline)
         relaxation.run()
+        relaxation.splice()
         self.last = relaxation
         return relaxation
 
     def modes(self, line: Line) -> tuple[Mode, ...]:
         """The modes of a plan, by position."""
-        assert line.chosen is not None
-        return tuple(self.choices.modes[number] for number in line.chosen)
+        assert line.trail is not None
+        return tuple(self.choices.modes[number] for number in line.trail.chosen)
 
     def useful(self, relaxation: Relaxation, best: int) -> list[tuple[Mode, ...]]:
         """By position, the modes that a plan of less than `best` may use."""

@@ -22,12 +22,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from h4hc.planning.frontier import Ints
+from h4hc.planning.splice import Trail, best_mixture
 from h4hc.planning.walk import Floats, Walk
 
 MEETS = 1e-10  # relative: lines this near to L are on it
 ROUNDING = 1e-11  # relative: more than what sums over a plan lose in double precision
 RAISE = 8.0  # factor on a price at which no plan fits yet
+BASES = 4  # plans that fit which are mixed with others
 TURNS = 20  # of several stores
 
 
@@ -36,7 +37,7 @@ class Line(NamedTuple):
 
     cost: float
     over: Floats
-    chosen: Ints | None  # modes by number; None for a plan known from elsewhere
+    trail: Trail | None  # None for a plan known from elsewhere
 
 
 class Relaxation:
@@ -69,8 +70,10 @@ class Relaxation:
     def _ask(self, prices: Floats) -> Line:
         """The plan of least priced cost: its line and its bound are kept."""
         path = self.walk.least(prices)
-        load = self.walk.choices.loads[:, path.chosen].sum(axis=1)
-        line = Line(path.value - float(prices @ load), load - self.room, path.chosen)
+        held = np.cumsum(self.walk.choices.loads[:, path.chosen], axis=1)
+        load = held[:, -1]
+        trail = Trail(path.chosen, path.states, path.reached - prices @ held, held)
+        line = Line(path.value - float(prices @ load), load - self.room, trail)
         bound = path.value - float(prices @ self.room)
         if bound > self.bound or len(self.lines) == 0:
             self.bound, self.prices = bound, prices
@@ -119,9 +122,23 @@ class Relaxation:
             else:
                 low = line
 
+    def splice(self) -> None:
+        """Mix the best plans that fit with all others: what they make is added to `fitting`."""
+        lines = [line for line in self.lines if line.trail is not None]
+        lines.sort(key=lambda line: line.cost + float(self.prices @ line.over))
+        for start in sorted(self.fitting, key=lambda line: line.cost)[:BASES]:
+            assert start.trail is not None
+            mixed = start.trail
+            for line in lines:
+                assert line.trail is not None
+                mixed = best_mixture(mixed, line.trail, self.room, self.prices)
+            if mixed is not start.trail:
+                gain = float(mixed.cost[-1] - start.trail.cost[-1])
+                self.fitting.append(Line(start.cost + gain, mixed.held[:, -1] - self.room, mixed))
+
     def brim(self) -> Line | None:
         """Of the plans found that overflow, the least at the best prices."""
-        over = [line for line in self.lines if line.chosen is not None and (line.over > 0).any()]
+        over = [line for line in self.lines if line.trail is not None and (line.over > 0).any()]
         return min(over, key=lambda line: line.cost + float(self.prices @ line.over), default=None)
 
     def useful(self, best: int) -> NDArray[np.bool_]:

@@ -60,10 +60,15 @@ class Choices:
 
 @dataclass(frozen=True)
 class Path:
-    """A plan of least priced cost. value: that cost, with all that no choice changes; chosen: numbers of its modes."""
+    """A plan of least priced cost. value: that cost, with all that no choice changes; chosen: numbers of its modes.
+
+    states, reached: by operator the state behind it, and the priced cost up to there.
+    """
 
     value: float
     chosen: Ints
+    states: Ints
+    reached: Floats
 
 
 class _Step(NamedTuple):
@@ -110,15 +115,18 @@ class Walk:
         """A plan of least priced cost; of several, the one that comes first in the order of states and modes."""
         each, least = self._priced(prices)
         values, ways = self._forward(least)
-        state, groups = int(values[-1].argmin()), []
+        state = int(values[-1].argmin())
+        groups, states = [], []
         for (layer, _, begin, end), by_target in zip(self.steps[::-1], ways[::-1], strict=True):
+            states.append(state)
             start, stop = layer.spans[state]
             way = layer.order[start + by_target[start:stop].argmin()]
             state, device = divmod(int(way), end - begin)
             groups.append(begin + device)
         numbers = np.where(each == least[self.group_of], np.arange(len(each)), len(each))
         chosen = np.minimum.reduceat(numbers, self.choices.groups)[groups[::-1]]
-        return Path(float(values[-1].min()) + self.fixed, chosen)
+        reached = np.array([value[state] for value, state in zip(values[1:], states[::-1], strict=True)])
+        return Path(float(reached[-1]) + self.fixed, chosen, np.array(states[::-1]), reached)
 
     def marginals(self, prices: Floats = NO_PRICES) -> Floats:
         """For each mode the least priced cost of the plans that use it."""
