@@ -124,6 +124,8 @@ class Relaxation:
 
     def splice(self) -> None:
         """Mix the best plans that fit with all others: what they make is added to `fitting`."""
+        if self.done:
+            return
         lines = [line for line in self.lines if line.trail is not None]
         lines.sort(key=lambda line: line.cost + float(self.prices @ line.over))
         for start in sorted(self.fitting, key=lambda line: line.cost)[:BASES]:
