@@ -153,12 +153,15 @@ def _plan(
         done.plan_diagnostics = remarks(system.devices, workload)
     if stop_after == "costs":
         return
-    wish = PartitionOptions(options.objective, options.pins, options.forbids, options.gap, options.time_limit_s)
+    wish = PartitionOptions(
+        options.objective, options.pins, options.forbids, options.gap, options.time_limit_s, stoppable=True
+    )
     if options.robust:
         done.nominal_optimum = timed("nominal optimum", lambda: partition(workload, table, wish)).assignment
         wish = replace(wish, case=Case.WORST)
     result = timed("partition", lambda: partition(workload, table, wish))
     done.assignment, done.baselines = result.assignment, result.baselines
+    done.plan_diagnostics += result.remarks
     plan = done.schedule = timed("schedule", lambda: schedule(workload, result.assignment, table))
     memory = done.memory = timed("memory", lambda: plan_memory(workload, plan, system))
     done.plan_diagnostics += sram_remark(memory, plan)

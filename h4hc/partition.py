@@ -7,22 +7,25 @@ from dataclasses import dataclass
 
 from h4hc.assignment import Assignment, Case, Objective, Placement, Status
 from h4hc.cost import CostTable
+from h4hc.diagnostics import Diagnostic
 from h4hc.errors import PlanError
 from h4hc.planning.baselines import Baseline, baselines
 from h4hc.planning.demands import allowed_modes
 from h4hc.planning.dominance import tight_devices
 from h4hc.planning.edp import PROOF_TOLERANCE, Point
-from h4hc.planning.plan_cost import PlanCosts
-from h4hc.planning.program import Weights
+from h4hc.planning.plan_cost import PlanCosts, Weights
 from h4hc.planning.search import VALUE, Search, Task, proved_value
 from h4hc.workload import Workload
+
+INTERRUPTED = "H4W140"
 
 
 @dataclass(frozen=True)
 class PartitionOptions:
     """What to minimise, what the user demands, and when to stop. gap is relative; time_limit_s is wall time.
 
-    case: the nominal numbers, or the worst of their intervals (`--robust`).
+    case: the nominal numbers, or the worst of their intervals (`--robust`). stoppable: Ctrl-C ends the search, and the
+    best plan so far is the result; else it is raised as ever.
     """
 
     objective: Objective = Objective.LATENCY
@@ -31,14 +34,19 @@ class PartitionOptions:
     gap: float = 0.0
     time_limit_s: float = 60.0
     case: Case = Case.NOMINAL
+    stoppable: bool = False
 
 
 @dataclass(frozen=True)
 class Partitioning:
-    """The assignment, and the baselines on the same table and case under the same demands."""
+    """The assignment, and the baselines on the same table and case under the same demands.
+
+    remarks: a warning where the search was interrupted.
+    """
 
     assignment: Assignment
     baselines: tuple[Baseline, ...]
+    remarks: tuple[Diagnostic, ...] = ()
 
 
 def partition(workload: Workload, table: CostTable, options: PartitionOptions) -> Partitioning:
@@ -58,9 +66,16 @@ def partition(workload: Workload, table: CostTable, options: PartitionOptions) -
     tight = tight_devices(costs, allowed)
     simple = baselines(costs, allowed, tight, VALUE[options.objective])
     demanded = bool(options.pins or options.forbids)
-    task = Task(options.objective, allowed, tight, options.gap, options.time_limit_s, deadline, demanded)
-    point, bound = Search(costs, task, [(b.modes, b.units) for b in simple if b.modes]).best()
-    return Partitioning(_assignment(table, point, bound, options), simple)
+    limit_s, stoppable = options.time_limit_s, options.stoppable
+    task = Task(options.objective, allowed, tight, options.gap, limit_s, deadline, demanded, stoppable)
+    search = Search(costs, task, [(b.modes, b.units) for b in simple if b.modes])
+    assignment = _assignment(table, *search.best(), options)
+    return Partitioning(assignment, simple, (_interruption(assignment),) if search.interrupted else ())
+
+
+def _interruption(found: Assignment) -> Diagnostic:
+    what = f"the search was interrupted: the plan is the best so far, {found.status.value}, gap {found.gap:.2g}"
+    return Diagnostic(INTERRUPTED, "warning", what, hint="run again without interrupting, or with a --gap to stop at")
 
 
 def _assignment(table: CostTable, point: Point, bound: float, options: PartitionOptions) -> Assignment:

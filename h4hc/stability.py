@@ -24,8 +24,7 @@ from h4hc.planning.carry import Carried
 from h4hc.planning.cost_error import ONE, Line, Quantity, scaled, split
 from h4hc.planning.demands import allowed_modes
 from h4hc.planning.dominance import tight_devices
-from h4hc.planning.plan_cost import PlanCosts
-from h4hc.planning.program import Weights
+from h4hc.planning.plan_cost import PlanCosts, Weights
 from h4hc.planning.search import VALUE, Search, Task, proved_value
 from h4hc.planning.stores import Stores
 from h4hc.workload import Workload

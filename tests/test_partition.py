@@ -11,7 +11,7 @@ from h4hc.errors import InfeasibleError, LimitError
 from h4hc.partition import PartitionOptions, partition
 from h4hc.plan_check import check_plan
 from h4hc.planning.edp import Point, minimise_edp
-from h4hc.planning.program import Weights
+from h4hc.planning.plan_cost import Weights
 from h4hc.planning.search import VALUE, Task
 from h4hc.schedule import schedule
 from h4hc.system import Switch

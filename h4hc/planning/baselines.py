@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from h4hc.costtypes import Mode
-from h4hc.planning.plan_cost import Pair, PlanCosts
-from h4hc.planning.program import Weights
+from h4hc.planning.plan_cost import Pair, PlanCosts, Weights
 from h4hc.planning.stores import Stores, Units
 from h4hc.system import HOST
 

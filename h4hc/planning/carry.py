@@ -17,8 +17,7 @@ from typing import NamedTuple
 from h4hc.costtypes import Mode
 from h4hc.planning.cost_error import ONE, Quantity, Split, split
 from h4hc.planning.edp import Cut, Point, coprime
-from h4hc.planning.plan_cost import PlanCosts
-from h4hc.planning.program import Weights
+from h4hc.planning.plan_cost import PlanCosts, Weights
 
 MEETS = 1e-12  # relative: a plan this near to the bound is as good as on it, in double precision
 

@@ -17,8 +17,7 @@ from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 from h4hc.costtypes import Mode
-from h4hc.planning.plan_cost import Pair
-from h4hc.planning.program import Weights
+from h4hc.planning.plan_cost import Pair, Weights
 from h4hc.planning.stores import Units
 
 PROOF_TOLERANCE = 1e-7  # relative: the dual tolerance of the solver in double precision

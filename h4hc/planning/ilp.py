@@ -14,6 +14,7 @@ THREADS = 1  # HiGHS is deterministic with one thread; the count is global to th
 # In these programs that heuristic takes half of the time at the root and finds nothing the others do not (HiGHS 1.15).
 HEURISTICS = {"mip_heuristic_run_root_reduced_cost": False}
 UNLIMITED = 2**31 - 1  # nodes: the largest number HiGHS takes
+LISTEN_S = 0.1  # how often Ctrl-C is heard
 KNOWN_SLACK = 1e-9  # relative: two solvers' sums of the same plan differ by rounding
 
 
@@ -27,20 +28,25 @@ class SolveStatus(Enum):
 
 
 class Effort(NamedTuple):
-    """When to stop without a proof: wall time, and nodes of the search tree."""
+    """When to stop without a proof: wall time, nodes of the search tree, and whether Ctrl-C ends the solve alone."""
 
     time_limit_s: float
     nodes: int = UNLIMITED
+    stoppable: bool = False
 
 
 @dataclass(frozen=True)
 class Solution:
-    """values by variable index (empty if there is none); objective and a bound no solution can beat."""
+    """values by variable index (empty if there is none); objective and a bound no solution can beat.
+
+    interrupted: Ctrl-C ended the solve, which the effort allowed.
+    """
 
     status: SolveStatus
     values: tuple[float, ...]
     objective: float
     bound: float
+    interrupted: bool = False
 
 
 @dataclass
@@ -92,6 +98,7 @@ class Program:
         terms = sorted(cost.items()) or [(0, 0.0)]  # PuLP would give an empty objective a variable of its own
         problem.setObjective(pulp.LpAffineExpression([(variables[i], c) for i, c in terms]))
         limits = {"timeLimit": effort.time_limit_s, "mip_max_nodes": effort.nodes, "gapRel": gap}
+        problem.stoppable = effort.stoppable
         target = known + KNOWN_SLACK * abs(known) if known > -np.inf else known
         problem.solve(_BatchHiGHS(msg=False, threads=THREADS, objective_target=target, **limits, **HEURISTICS))
         return _read(problem, known)
@@ -117,6 +124,8 @@ class _Problem(pulp.LpProblem):  # type: ignore[misc]
     """A problem whose variables and rows are complete: `highs` holds them, made at the first solve."""
 
     highs: highspy.HighsLp | None = None
+    stoppable = False
+    interrupted = False
 
     def variables(self) -> list[pulp.LpVariable]:
         """As they were added; PuLP's own looks for new ones in every row, and sorts."""
@@ -137,6 +146,22 @@ class _BatchHiGHS(pulp.HiGHS):  # type: ignore[misc]
         lp.solverModel.passModel(lp.highs)
         self.callSolver(lp)
         return int(pulp.LpStatusNotSolved)
+
+    def callSolver(self, lp: _Problem) -> None:
+        """Run; HiGHS itself hears no Ctrl-C, so a run that may be stopped has a thread of its own."""
+        lp.interrupted = False
+        if not lp.stoppable:
+            lp.solverModel.run()
+            return
+        lp.solverModel.HandleUserInterrupt = True
+        lp.solverModel.startSolve()
+        while True:
+            try:
+                if lp.solverModel.wait(LISTEN_S)[0]:
+                    return
+            except KeyboardInterrupt:
+                lp.interrupted = True
+                lp.solverModel.cancelSolve()
 
 
 def _matrix(lp: _Problem) -> highspy.HighsLp:
@@ -177,14 +202,15 @@ def _read(problem: pulp.LpProblem, known: float) -> Solution:
     info, status = highs.getInfo(), highs.getModelStatus()
     found = info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible
     if status == highspy.HighsModelStatus.kInfeasible:
-        return Solution(SolveStatus.INFEASIBLE, (), float("inf"), float("inf"))
+        return Solution(SolveStatus.INFEASIBLE, (), float("inf"), float("inf"), problem.interrupted)
     bound = max(known, float(info.mip_dual_bound))
     if not found:
-        return Solution(SolveStatus.NONE, (), float("inf"), bound)
+        return Solution(SolveStatus.NONE, (), float("inf"), bound, problem.interrupted)
     done = status in (highspy.HighsModelStatus.kOptimal, highspy.HighsModelStatus.kObjectiveTarget)
     return Solution(
         SolveStatus.OPTIMAL if done else SolveStatus.FEASIBLE,
         tuple(highs.getSolution().col_value),
         float(info.objective_function_value),
         bound,
+        problem.interrupted,
     )

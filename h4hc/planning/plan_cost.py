@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import NamedTuple
 
 from h4hc.assignment import Case
 from h4hc.cost import MODEL_INPUT, MODEL_OUTPUT, CostTable
@@ -13,6 +14,17 @@ from h4hc.system import HOST
 
 Pair = tuple[int, int]  # latency [ps], energy [pJ]
 NOTHING: Pair = (0, 0)
+
+
+class Weights(NamedTuple):
+    """Objective = latency * ps + energy * pj, a non-negative integer combination."""
+
+    latency: int
+    energy: int
+
+    def of(self, pair: Pair) -> int:
+        """Value of a (latency, energy) pair."""
+        return self.latency * pair[0] + self.energy * pair[1]
 
 
 @dataclass(frozen=True)
@@ -54,12 +66,11 @@ class PlanCosts:
             PortCost(
                 None if port.producer == MODEL_INPUT else position[port.producer],
                 () if port.consumers == (MODEL_OUTPUT,) else tuple(position[c] for c in port.consumers),
-                {(m.src, m.dst): cost for m in port.moves if (cost := pair(m)) != NOTHING},
+                {(m.src, m.dst): cost for m in port.moves if (cost := _sum(map(pair, m.steps))) != NOTHING},
             )
             for port in table.ports
         )
-        borders = [pair(step) for border in (*table.arrivals, *table.departures) for step in border.steps]
-        self.border: Pair = (sum(p[0] for p in borders), sum(p[1] for p in borders))
+        self.border = _sum(pair(s) for border in (*table.arrivals, *table.departures) for s in border.steps)
         self.ports_at: list[list[int]] = [[] for _ in self.ids]
         for index, port in enumerate(self.ports):
             touched = {*port.consumers, *(() if port.producer is None else (port.producer,))}
@@ -75,8 +86,7 @@ class PlanCosts:
         consumers = port.consumers
         if len(consumers) <= 1:
             return port.cost.get((src, devices[consumers[0]] if consumers else HOST), NOTHING)
-        pairs = [port.cost.get((src, dst), NOTHING) for dst in {devices[c] for c in consumers}]
-        return sum(p[0] for p in pairs), sum(p[1] for p in pairs)
+        return _sum(port.cost.get((src, dst), NOTHING) for dst in {devices[c] for c in consumers})
 
     def arrive(self, at: int, before: str, here: str) -> Pair:
         """Cost of coming to position `at` on device `here` from `before`: a stay, or minus what hides there."""
@@ -98,7 +108,7 @@ class PlanCosts:
         parts += [self.enter(i, devices) for i in range(len(modes))]
         parts += [self.port(i, devices) for i in range(len(self.ports))]
         parts.append(self.border)
-        return sum(p[0] for p in parts), sum(p[1] for p in parts)
+        return _sum(parts)
 
     def elsewhere(self, at: int, devices: Sequence[str]) -> Pair:
         """The part of the total outside the operator at `at` that depends on its device: stays, what hides, moves."""
@@ -116,3 +126,11 @@ class PlanCosts:
             port = self.ports[index]
             found.update(port.consumers if port.producer is None else (port.producer, *port.consumers))
         return {n for n in found if 0 <= n < len(self.ids) and n != at}
+
+
+def _sum(pairs: Iterable[Pair]) -> Pair:
+    latency = energy = 0
+    for pair in pairs:
+        latency += pair[0]
+        energy += pair[1]
+    return latency, energy

@@ -10,6 +10,9 @@
 What hides behind the operator before is taken off the cost of every x[i, m] on d and put on z[i, d] again, beside the
 stay that begins there: so no cost is negative. On the host a z exists only where something hides.
 
+An operator that has one mode left is no variable: its x is the constant 1 (`ALWAYS`), so a program in which most
+operators are decided is as small as what is left of it.
+
 z and w are continuous: with x binary and costs >= 0 they take the value 0 or 1 by themselves. Sources with equal
 cost share a w (group G), which makes the relaxation tighter than one variable a pair of devices.
 """
@@ -24,20 +27,9 @@ from typing import NamedTuple
 
 from h4hc.costtypes import Capacity, Mode
 from h4hc.planning.ilp import Effort, Program, Solution
-from h4hc.planning.plan_cost import NOTHING, Pair, PlanCosts, PortCost
+from h4hc.planning.plan_cost import NOTHING, Pair, PlanCosts, PortCost, Weights
 from h4hc.planning.stores import Units, pack_device
 from h4hc.system import HOST
-
-
-class Weights(NamedTuple):
-    """Objective = latency * ps + energy * pj, a non-negative integer combination."""
-
-    latency: int
-    energy: int
-
-    def of(self, pair: Pair) -> int:
-        """Value of a (latency, energy) pair."""
-        return self.latency * pair[0] + self.energy * pair[1]
 
 
 class Sort(NamedTuple):
@@ -47,6 +39,8 @@ class Sort(NamedTuple):
     share_bytes: int
 
 
+ALWAYS = -1  # stands for a variable that is 1 in every plan
+NO_SIZE = Fraction(0)
 WEIGHINGS = 5  # steps of `weighing` that get a row: the last counts shares above a fifth of a unit
 
 
@@ -56,6 +50,8 @@ def weighing(step: int, share: int, room: int) -> Fraction:
     Step 0: its part of the room. Step k: f(x) = x where (k+1)x is whole, else floor((k+1)x) / k, the dual feasible
     functions of Fekete and Schepers (2001); with k = 1 at most one share above half of a unit fits.
     """
+    if step and (step + 1) * share < room:
+        return NO_SIZE
     part = Fraction(share, room)
     times = (step + 1) * part
     return part if step == 0 or times.denominator == 1 else Fraction(math.floor(times), step)
@@ -86,14 +82,25 @@ class PlanProgram:
         for device in sorted(self.tight):
             if self.tight[device]:
                 self._capacity_rows(costs.capacity[device])
+        if not self.program.names:
+            nothing = self.program.indicator("nothing")  # all is decided; a solver wants a variable, in a row
+            self.program.row([(nothing, 1.0)], -math.inf, 1.0, "nothing")
 
     def _operators(self) -> None:
         for at, modes in enumerate(self.modes):
-            row = {mode: self.program.binary(f"x[{at},{mode.name}]") for mode in modes}
+            if len(modes) == 1:
+                row = {modes[0]: ALWAYS}
+            else:
+                row = {mode: self.program.binary(f"x[{at},{mode.name}]") for mode in modes}
+                self.program.row([(v, 1.0) for v in row.values()], 1.0, 1.0, f"one[{at}]")
             self.x.append(row)
-            self.program.row([(v, 1.0) for v in row.values()], 1.0, 1.0, f"one[{at}]")
             for mode, variable in row.items():
-                self.priced[variable] = self.costs.op[at][mode]
+                self._price(variable, self.costs.op[at][mode])
+
+    def _row(self, terms: Sequence[tuple[int, float]], low: float, high: float, name: str) -> None:
+        """A row in which ALWAYS may stand, several times: its coefficients go to the bounds."""
+        constant = sum(c for v, c in terms if v == ALWAYS)
+        self.program.row([(v, c) for v, c in terms if v != ALWAYS], low - constant, high - constant, name)
 
     def _on(self, at: int, devices: Sequence[str]) -> list[int]:
         return [v for mode, v in self.x[at].items() if mode.device in devices]
@@ -113,12 +120,17 @@ class PlanProgram:
                     continue
                 for variable in here:
                     self._price(variable, (-hidden[0], -hidden[1]))
+                if before == [ALWAYS]:  # no stay begins here
+                    continue
                 begins = self.program.indicator(f"z[{at},{device}]")
                 self.priced[begins] = (stay[0] + hidden[0], stay[1] + hidden[1])
                 terms = [(begins, 1.0), *((v, -1.0) for v in here), *((v, 1.0) for v in before)]
-                self.program.row(terms, 0.0, math.inf, f"stay[{at},{device}]")
+                self._row(terms, 0.0, math.inf, f"stay[{at},{device}]")
 
     def _price(self, variable: int, pair: Pair) -> None:
+        if variable == ALWAYS:
+            self.fixed.append(pair)
+            return
         old = self.priced.get(variable, (0, 0))
         self.priced[variable] = (old[0] + pair[0], old[1] + pair[1])
 
@@ -147,23 +159,23 @@ class PlanProgram:
     ) -> None:
         always = len(group) == len(sources)  # whatever the producer's device, the move is due
         from_group = [] if always or port.producer is None else self._on(port.producer, group)
-        if always and len(port.consumers) == 1:
-            for variable in self._on(port.consumers[0], (dst,)):
+        here = [variables for c in port.consumers if (variables := self._on(c, (dst,)))]
+        if always and (len(port.consumers) == 1 or [ALWAYS] in here):
+            for variable in [ALWAYS] if [ALWAYS] in here else here[0]:
                 self._price(variable, pair)
             return
         moved = self.program.indicator(f"w[{name}]")
         self.priced[moved] = pair
-        for consumer in port.consumers:
-            terms = [(moved, 1.0), *((v, -1.0) for v in self._on(consumer, (dst,)))]
-            terms += [(v, -1.0) for v in from_group]
-            self.program.row(terms, 0.0 if always else -1.0, math.inf, f"move[{name},{consumer}]")
+        for number, variables in enumerate(here):
+            terms = [(moved, 1.0), *((v, -1.0) for v in variables), *((v, -1.0) for v in from_group)]
+            self._row(terms, 0.0 if always else -1.0, math.inf, f"move[{name},{number}]")
 
     def _capacity_rows(self, cap: Capacity) -> None:
         """Rows that hold for every packing into the units of one device; with `exact_units`, a packing itself."""
         assert cap.unit_bytes is not None
         sorts = self._sorts(cap)
         for sort in [sort for sort in sorts if sort.share_bytes > cap.unit_bytes]:
-            self.program.row([(v, 1.0) for v in sorts.pop(sort)], -math.inf, 0.0, f"too_large[{cap.device},{sort}]")
+            self._row([(v, 1.0) for v in sorts.pop(sort)], -math.inf, 0.0, f"too_large[{cap.device},{sort}]")
         if not sorts:
             return
         grain = math.gcd(*(sort.share_bytes for sort in sorts))  # a unit holds whole grains: the rest is no room
@@ -190,7 +202,7 @@ class PlanProgram:
                 size = sort.units * weighing(step, sort.share_bytes, room)
                 terms += [(v, float(size)) for v in variables if size]
             if sum(size for _, size in terms) > cap.units:  # else it cannot be broken
-                self.program.row(terms, -math.inf, float(cap.units), f"capacity[{cap.device},{step}]")
+                self._row(terms, -math.inf, float(cap.units), f"capacity[{cap.device},{step}]")
 
     def _in_single_units(self, cap: Capacity, sorts: Mapping[Sort, list[int]], room: int) -> None:
         """n[s, u] operators of sort s hold a share in unit u.
@@ -211,18 +223,16 @@ class PlanProgram:
             for terms, n in zip(held, number, strict=True):
                 terms.append((n, size))
                 if sort.units > 1:
-                    self.program.row([(n, 1.0), *chosen], -math.inf, 0.0, f"apart[{cap.device},{sort}]")
+                    self._row([(n, 1.0), *chosen], -math.inf, 0.0, f"apart[{cap.device},{sort}]")
             shares = [*((n, 1.0) for n in number), *((v, -float(sort.units)) for v in variables)]
-            self.program.row(shares, 0.0, 0.0, f"shares[{cap.device},{sort}]")
+            self._row(shares, 0.0, 0.0, f"shares[{cap.device},{sort}]")
         for unit, terms in enumerate(held):
-            self.program.row(terms, -math.inf, 1.0, f"unit[{cap.device},{unit}]")
+            self._row(terms, -math.inf, 1.0, f"unit[{cap.device},{unit}]")
         for unit, (fuller, emptier) in enumerate(itertools.pairwise(held)):
-            difference = dict(fuller)
-            for variable, size in emptier:
-                difference[variable] = difference.get(variable, 0.0) - size
-            self.program.row(
-                [(v, c) for v, c in difference.items() if c], 0.0, math.inf, f"falling[{cap.device},{unit}]"
-            )
+            difference: dict[int, float] = {}
+            for variable, size in [*fuller, *((v, -size) for v, size in emptier)]:
+                difference[variable] = difference.get(variable, 0.0) + size
+            self._row([(v, c) for v, c in difference.items() if c], 0.0, math.inf, f"falling[{cap.device},{unit}]")
 
     def solve(
         self, weights: Weights, scale: float, *, gap: float, effort: Effort, known: float = -math.inf
@@ -233,7 +243,10 @@ class PlanProgram:
 
     def chosen(self, solution: Solution) -> tuple[Mode, ...]:
         """Modes of a solution, by position."""
-        return tuple(max(row, key=lambda m, row=row: solution.values[row[m]]) for row in self.x)  # type: ignore[misc]
+        return tuple(
+            max(row, key=lambda m, row=row: solution.values[row[m]]) if len(row) > 1 else next(iter(row))  # type: ignore[misc]
+            for row in self.x
+        )
 
     def units(self, solution: Solution, modes: Sequence[Mode]) -> Units | None:
         """Units each operator's weights live in; None if the modes cannot be packed (or no packing was found)."""

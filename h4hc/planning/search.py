@@ -8,23 +8,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from h4hc.assignment import Objective
-from h4hc.costtypes import Mode
 from h4hc.errors import LimitError
 from h4hc.planning.baselines import Allowed, Plan, Tight, improve
 from h4hc.planning.dominance import undominated
 from h4hc.planning.edp import PROOF_TOLERANCE, Cut, Point, minimise_edp
-from h4hc.planning.ilp import UNLIMITED, Effort, Solution, SolveStatus
+from h4hc.planning.ilp import SolveStatus
+from h4hc.planning.integer import Integer, pack_plan
 from h4hc.planning.overflow import overflow_error
-from h4hc.planning.plan_cost import Pair, PlanCosts
-from h4hc.planning.program import PlanProgram, Weights
+from h4hc.planning.paths import Paths
+from h4hc.planning.plan_cost import Pair, PlanCosts, Weights
+from h4hc.planning.relaxation import MEETS, Relaxation
 
-MIN_SOLVE_S = 0.1  # what the solver gets even when the time is over, to find a first plan and bound
-PACKING_NODES = 200  # of the search for a packing of equal cost; after that the units join the whole program
-SCALED_OPTIMUM = 1e5  # objectives are scaled to about this, far from both ends of HiGHS' absolute tolerances
+PACKINGS = 5  # plans of a relaxation that are tried for a packing
 
 VALUE: dict[Objective, Callable[[Pair], int]] = {
     Objective.LATENCY: lambda pair: pair[0],
@@ -38,6 +37,7 @@ class Task:
     """What to search for: objective, demands' outcome, effort. gap is relative; deadline is of `time.monotonic`.
 
     allowed: modes by position; tight: devices whose weight store can overflow; time_limit_s: as the user gave it.
+    stoppable: Ctrl-C ends the search, not the program, as soon as a plan is known.
     """
 
     objective: Objective
@@ -47,6 +47,7 @@ class Task:
     time_limit_s: float
     deadline: float
     demanded: bool = False
+    stoppable: bool = False
 
 
 class Search:
@@ -56,24 +57,27 @@ class Search:
         self.costs, self.task = costs, task
         self.starts = [(plan, costs.total(plan[0])) for plan in starts]
         self.points: list[Point] = []  # all that was solved
-        self.stopped = SolveStatus.OPTIMAL
-        self.unpacked: float | None = None  # bound of a plan that was found but not packed
         self.gap = task.gap
+        self.interrupted = False
+        self._bound = 0.0  # known so far in the solve that is under way
 
     @cached_property
-    def modes(self) -> tuple[tuple[Mode, ...], ...]:
-        """Those that may be in the best plan, by position."""
-        return undominated(self.costs, self.task.allowed, self.task.tight)
+    def paths(self) -> Paths | None:
+        """Shortest paths; None where there are too many states for them."""
+        paths = Paths.of(self.costs, self.task.allowed, self.task.tight)
+        if paths is not None:
+            for plan, pair in self.starts:
+                paths.know(plan[0], pair)
+        return paths
 
     @cached_property
-    def program(self) -> PlanProgram:
-        """Weights in all units together."""
-        return PlanProgram(self.costs, self.modes, self.task.tight, exact_units=False)
+    def flat(self) -> Integer:
+        """The integer program over all modes that may be in the best plan."""
+        return self._integer(self.task.allowed)
 
-    @cached_property
-    def exact(self) -> PlanProgram:
-        """Weights in single units."""
-        return PlanProgram(self.costs, self.modes, self.task.tight, exact_units=True)
+    def _integer(self, modes: Allowed) -> Integer:
+        left = undominated(self.costs, modes, self.task.tight)
+        return Integer(self.costs, left, self.task.tight, self.task.deadline, self.task.stoppable)
 
     def best(self, known: Sequence[Cut] = ()) -> tuple[Point, float]:
         """Best plan for the task's objective, and what no plan can be below. known: cuts that hold, for EDP.
@@ -86,84 +90,113 @@ class Search:
         return point, point.bound
 
     def minimise(self, weights: Weights) -> Point:
-        """Best plan for weighted latency and energy, with its bound."""
-        start = min(self.starts, key=lambda known: weights.of(known[1]), default=None)
-        scale = max(1.0, weights.of(start[1]) / SCALED_OPTIMUM) if start else 1.0
-        point = self._solve(self.program, weights, scale, start)
-        if point is None and self.unpacked is not None:  # decide the units as well
-            point = self._solve(self.exact, weights, scale, start, self.unpacked)
-        if point is None and self.stopped is SolveStatus.NONE:
-            raise LimitError(
-                "the solver found no plan in time",
-                why=f"--time-limit {self.task.time_limit_s:g} s",
-                hint="raise the limit, or loosen the pins so that a baseline plan exists",
-            )
-        if point is None:
-            raise overflow_error(self.costs, self.task.allowed, self.task.demanded)
-        self.points.append(point)
-        return point
+        """Best plan for weighted latency and energy, with its bound; when interrupted, the best one known."""
+        self._bound = 0.0
+        try:
+            if not self.interrupted:
+                return self._minimised(weights)
+        except KeyboardInterrupt:
+            if not self.task.stoppable or not self._known():
+                raise
+            self._interrupt()
+        best = min(self._known(), key=lambda known: weights.of(known[1]))
+        return self._kept(best, weights, self._bound)
+
+    def _interrupt(self) -> None:
+        self.interrupted = True
+        self.task = replace(self.task, deadline=-math.inf)
+
+    def _minimised(self, weights: Weights) -> Point:
+        """Shortest paths first. What they leave open goes to the integer program, over the modes still of use."""
+        start = min(self._known(), key=lambda known: weights.of(known[1]), default=None)
+        if self.paths is None:
+            return self._decided(self.flat, weights, start, 0.0, math.inf)
+        relaxed = self._relaxed(self.paths, weights, start)
+        start = self._nearby(self.paths, relaxed, weights, start)
+        if start is None:
+            return self._decided(self.flat, weights, None, relaxed.bound, math.inf)
+        value = weights.of(start[1])
+        if self._closed(value, relaxed.bound) or time.monotonic() > self.task.deadline:
+            return self._kept(start, weights, relaxed.bound)
+        left = self.paths.useful(relaxed, value)
+        if not all(left):  # no plan is better
+            return self._kept(start, weights, float(value))
+        return self._decided(self._integer(left), weights, start, relaxed.bound, float(value))
+
+    def _known(self) -> list[tuple[Plan, Pair]]:
+        """The starts and what was found since."""
+        return [*self.starts, *(((point.modes, point.units), point.pair) for point in self.points)]
 
     def start_points(self) -> list[Point]:
         """The starts as they are, without a bound, so that no objective ends above one of them."""
         return [Point(*plan, pair, Weights(1, 1), 0.0) for plan, pair in self.starts]
 
-    def _solve(
-        self,
-        program: PlanProgram,
-        weights: Weights,
-        scale: float,
-        start: tuple[Plan, Pair] | None,
-        known: float = -math.inf,
-    ) -> Point | None:
-        """One run of the solver; None if there is no plan, or none in time, or if the one found cannot be packed.
+    def _closed(self, value: float, bound: float) -> bool:
+        """Whether a bound is near enough to a value."""
+        return value < math.inf and value - bound <= max(self.gap, MEETS) * value
 
-        In the last case `unpacked` is its bound, which holds for plans that can be packed too; it comes back as
-        `known`. The solver's plan is polished by single moves; one that a limit stopped competes with the polished
-        `start`.
-        """
-        solution = program.solve(weights, scale, gap=self.gap, effort=self._effort(), known=known)
-        self.stopped, self.unpacked = solution.status, None
-        if solution.status is SolveStatus.INFEASIBLE:
+    def _relaxed(self, paths: Paths, weights: Weights, start: tuple[Plan, Pair] | None) -> Relaxation:
+        value = math.inf if start is None else float(weights.of(start[1]))
+
+        def enough(found: Relaxation) -> bool:
+            self._bound = found.bound
+            return self._closed(min([value, *(line.cost for line in found.fitting)]), found.bound)
+
+        return paths.relax(weights, enough, self.task.deadline)
+
+    def _nearby(
+        self, paths: Paths, relaxed: Relaxation, weights: Weights, start: tuple[Plan, Pair] | None
+    ) -> tuple[Plan, Pair] | None:
+        """The best plan that the relaxation came by, packed into single units and polished, or the start if better."""
+        lines = sorted(relaxed.fitting, key=lambda line: line.cost)[:PACKINGS]
+        plans = ((modes, units) for line in lines if (units := pack_plan(self.costs, modes := paths.modes(line))))
+        plan = next(plans, None)
+        if plan is None and lines:
+            whole = Integer(self.costs, self.task.allowed, self.task.tight, self.task.deadline)
+            plan = whole.repacked(paths.modes(lines[0]), weights)
+        if plan is None:
+            plan = start and start[0]
+        if plan is None:
             return None
+        plan = improve(self.costs, self.task.allowed, self.task.tight, plan, weights)
+        found = plan, self.costs.total(plan[0])
+        return found if start is None or weights.of(found[1]) <= weights.of(start[1]) else start
+
+    def _decided(
+        self, integer: Integer, weights: Weights, start: tuple[Plan, Pair] | None, known: float, others: float
+    ) -> Point:
+        """By the integer program. known: a bound on every plan; others: on plans with modes outside the program."""
+        found = integer.minimise(weights, self.gap, start and weights.of(start[1]), known)
+        if found.interrupted:
+            self._interrupt()
         plans: list[Plan] = []
-        if solution.values:
-            plan = self._packed(program, solution, weights)
-            if plan is None:
-                self.unpacked = solution.bound
-                return None
-            plans.append(improve(self.costs, self.modes, self.task.tight, plan, weights))
-        if solution.status is not SolveStatus.OPTIMAL and start is not None:
+        if found.plan is not None:
+            plans.append(improve(self.costs, integer.modes, self.task.tight, found.plan, weights))
+        if start is not None and others < math.inf:  # it was polished before
+            plans.append(start[0])
+        elif start is not None and found.status is not SolveStatus.OPTIMAL:
             plans.append(improve(self.costs, self.task.allowed, self.task.tight, start[0], weights))
+        if not plans and found.interrupted:
+            raise KeyboardInterrupt
+        if not plans and found.status is SolveStatus.NONE:
+            raise LimitError(
+                "the solver found no plan in time",
+                why=f"--time-limit {self.task.time_limit_s:g} s",
+                hint="raise the limit, or loosen the pins so that a baseline plan exists",
+            )
         if not plans:
-            return None
-        best, units = min(plans, key=lambda plan: weights.of(self.costs.total(plan[0])))
-        bound = max(0.0, solution.bound * scale) + sum(weights.of(pair) for pair in program.fixed)
-        return Point(best, units, self.costs.total(best), weights, bound)
+            raise overflow_error(self.costs, self.task.allowed, self.task.demanded)
+        totals = [(plan, self.costs.total(plan[0])) for plan in plans]
+        best = min(totals, key=lambda known: weights.of(known[1]))
+        return self._kept(best, weights, max(known, min(others, found.bound)))
 
-    def _packed(self, program: PlanProgram, solution: Solution, weights: Weights) -> Plan | None:
-        """The solver's plan with its units; if they cannot be found, one of equal cost with its weights cut anew."""
-        modes = program.chosen(solution)
-        units = program.units(solution, modes)
-        if units is not None:
-            return modes, units
-        alike = [self._alike(at, mode, weights) for at, mode in enumerate(modes)]
-        packing = PlanProgram(self.costs, alike, self.task.tight, exact_units=True)
-        found = packing.solve(Weights(0, 0), 1.0, gap=0.0, effort=self._effort(PACKING_NODES))
-        if not found.values:
-            return None
-        modes = packing.chosen(found)
-        units = packing.units(found, modes)
-        assert units is not None, "exact units are always known"
-        return modes, units
-
-    def _alike(self, at: int, mode: Mode, weights: Weights) -> list[Mode]:
-        """The modes of the same device that cost no more."""
-        own = self.costs.op[at]
-        worth = weights.of(own[mode])
-        return [m for m in self.modes[at] if m.device == mode.device and weights.of(own[m]) <= worth]
-
-    def _effort(self, nodes: int = UNLIMITED) -> Effort:
-        return Effort(max(MIN_SOLVE_S, self.task.deadline - time.monotonic()), nodes)
+    def _kept(self, found: tuple[Plan, Pair], weights: Weights, bound: float) -> Point:
+        (modes, units), pair = found
+        point = Point(modes, units, pair, weights, bound)
+        self.points.append(point)
+        if not self.interrupted and self.paths is not None:
+            self.paths.know(modes, pair)
+        return point
 
 
 def proved_value(value: int, bound: float) -> int:

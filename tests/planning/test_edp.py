@@ -12,8 +12,7 @@ from h4hc.planning.carry import Carried
 from h4hc.planning.cost_error import Quantity, scaled
 from h4hc.planning.dominance import tight_devices
 from h4hc.planning.edp import Cut, Point, minimise_edp
-from h4hc.planning.plan_cost import Pair, PlanCosts
-from h4hc.planning.program import Weights
+from h4hc.planning.plan_cost import Pair, PlanCosts, Weights
 from h4hc.planning.search import Search, Task
 from tests.random_plans import DEVICES, Enumeration, random_problem
 

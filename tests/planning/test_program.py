@@ -17,7 +17,9 @@ from h4hc.partition import PartitionOptions, partition
 from h4hc.plan_check import check_plan
 from h4hc.planning.baselines import Plan
 from h4hc.planning.ilp import Solution
-from h4hc.planning.program import WEIGHINGS, PlanProgram, Weights, weighing
+from h4hc.planning.integer import Integer
+from h4hc.planning.plan_cost import Weights
+from h4hc.planning.program import WEIGHINGS, PlanProgram, weighing
 from h4hc.planning.search import VALUE, Search
 from h4hc.planning.stores import Units
 from h4hc.schedule import schedule
@@ -47,16 +49,17 @@ def on_three_units(rng: random.Random, table: CostTable) -> CostTable:
 
 
 @pytest.mark.parametrize("first", range(0, 60, 20))
-@pytest.mark.parametrize("route", ["as it is", "packed beside", "in the program"])
+@pytest.mark.parametrize("route", ["paths first", "as it is", "packed beside", "in the program"])
 def test_units_decided_by_a_program_equal_brute_force(first: int, route: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Routes: the plan of the aggregated rows never packs by itself; nor by a program that only packs it."""
+    """Routes: shortest paths first; the program alone, as it is; the plan of its aggregated rows never packs by itself;
+    nor by a program that only packs it."""
     decided = 0
-    units, packed, solve = PlanProgram.units, Search._packed, PlanProgram.solve
+    units, packed, solve = PlanProgram.units, Integer._packed, PlanProgram.solve
 
     def no_units(self: PlanProgram, solution: Solution, modes: Sequence[Mode]) -> Units | None:
         return units(self, solution, modes) if self.exact_units or not any(self.tight.values()) else None
 
-    def not_packed(self: Search, program: PlanProgram, solution: Solution, weights: Weights) -> Plan | None:
+    def not_packed(self: Integer, program: PlanProgram, solution: Solution, weights: Weights) -> Plan | None:
         exact = program.exact_units or not any(program.tight.values())
         return packed(self, program, solution, weights) if exact else None
 
@@ -66,10 +69,12 @@ def test_units_decided_by_a_program_equal_brute_force(first: int, route: str, mo
         return solve(self, *args, **more)
 
     monkeypatch.setattr(PlanProgram, "solve", counted)
+    if route != "paths first":
+        monkeypatch.setattr(Search, "paths", None)
     if route == "packed beside":
         monkeypatch.setattr(PlanProgram, "units", no_units)
     if route == "in the program":
-        monkeypatch.setattr(Search, "_packed", not_packed)
+        monkeypatch.setattr(Integer, "_packed", not_packed)
     for seed in range(first, first + 20):
         rng = random.Random(seed)
         workload, table = random_problem(seed, max_ops=5)
@@ -84,7 +89,7 @@ def test_units_decided_by_a_program_equal_brute_force(first: int, route: str, mo
             found = partition(workload, table, PartitionOptions(objective)).assignment
             assert (found.value, found.status) == (best, Status.OPTIMAL), f"seed {seed}, {objective}"
             assert check_plan(workload, table, found, schedule(workload, found, table)) == (), f"seed {seed}"
-    assert decided > (0 if route == "as it is" else 20)
+    assert decided > (0 if route in ("paths first", "as it is") else 20)
 
 
 def test_weighings_hold_for_whatever_fits_into_a_unit() -> None:
