@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from h4hc.api import NO_PLAN
 from h4hc.errors import InfeasibleError, Problem, UserError
 from nas.search.hardware import METRICS, HardwareTable
+from nas.search.sealed import source_sha256
 from nas.space.space import Allowed, SearchSpace
 
 Ints = NDArray[np.int64]
@@ -92,6 +93,7 @@ class SearchProblem:
         tree = {
             "space": self.space.spec.model_dump(mode="json"),
             "target": [table.system_sha256, table.objective.value],
+            "program": source_sha256(),  # costs of another h4hc may be others
             "objectives": self.objectives,
             "limits": dict(self.limits),
             "allowed": dict(self.allowed) if self.allowed else {},
