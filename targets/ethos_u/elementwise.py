@@ -47,7 +47,7 @@ def _operands(op: Op, p: ElementwiseParams, workload: Workload) -> list[tuple[Sh
     found += [((1,) if p.broadcast == "scalar" else result, "inner")] * missing
     order = order_of(len(result), working_layout(op, workload))
     full = [((1,) * (len(result) - len(shape)) + shape, place) for shape, place in found]
-    return [(tuple(shape[axis] for axis in order), place) for shape, place in full]
+    return [(tuple(shape[axis] for axis in order) or (1,), place) for shape, place in full]  # a scalar has one axis
 
 
 def _pairs(output: Output, operands: list[tuple[Shape, Place]]) -> tuple[Work, ...]:
