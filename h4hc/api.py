@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from h4hc.batch.parts import PartTables, estimate_parts, part_tables
     from h4hc.batch.tables import BlockTables, block_tables
     from h4hc.outdir import OutputFolder, check_output
+    from h4hc.sealed import seal, unseal, write_whole
     from h4hc.sweep.pool import cores, in_processes
     from h4hc.sweep.tasks import program_sha256
     from h4hc.verify import verify_folder
@@ -59,9 +60,12 @@ __all__ = [
     "peak_bytes",
     "plan_modes",
     "program_sha256",
+    "seal",
     "skip",
+    "unseal",
     "verify_folder",
     "write_folder",
+    "write_whole",
 ]
 
 BOXES = ("model", "legal", "workload", "costs", "assignment", "schedule", "memory")
@@ -75,6 +79,7 @@ _LAZY = {  # imported when asked for: a compile needs none of it
     "batch.parts": ("PartTables", "estimate_parts", "part_tables"),
     "batch.tables": ("BlockTables", "block_tables"),
     "outdir": ("OutputFolder", "check_output"),
+    "sealed": ("seal", "unseal", "write_whole"),
     "sweep.pool": ("cores", "in_processes"),
     "sweep.tasks": ("program_sha256",),
     "verify": ("verify_folder",),

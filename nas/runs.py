@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
+from h4hc.api import write_whole
 from h4hc.errors import IntegrityError, Problem, UserError
 from nas.config import RunConfig
 from nas.data.registry import load_data
 from nas.data.splits import Data
-from nas.search.sealed import write_whole
 from nas.supernet.supernet import Supernet
 from nas.training.checkpoint import load_weights, newest
 from nas.training.trainer import CHECKPOINTS

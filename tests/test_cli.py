@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,36 +19,9 @@ from h4hc.errors import ExitCode, H4hcError, Problem, UserError
 from h4hc.layout_check import check_layout
 from h4hc.report_views import render_markdown, render_terminal
 from h4hc.reporting.saved import load_report
+from tests.cli_call import Cli, Result
 
 HEAVY = ("numpy", "onnx", "onnx_ir", "onnxruntime", "pulp", "highspy", "pydantic", "rich", "networkx", "torch")
-
-
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Cli = Callable[..., Result]
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.delenv("H4HC_DEBUG", raising=False)
-
-    def call(*arguments: object) -> Result:
-        capsys.readouterr()
-        code = run([str(a) for a in arguments])
-        out, err = capsys.readouterr()
-        return Result(code, out, err)
-
-    return call
 
 
 @pytest.fixture(scope="module")

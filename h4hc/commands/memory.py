@@ -114,12 +114,13 @@ def check_command(console: Console, solution: Path, capacity: str | None) -> Non
     table = _read(solution)
     if table.offsets is None:
         raise UserError("the file has no column 'offset'", (str(solution),), hint="h4hc memory pack writes one")
+    from h4hc.memory.greedy import high_water
     from h4hc.memory.minimalloc import check_packing
 
     problems = check_packing(table.items, table.offsets, limit)
     if problems:
         raise IntegrityError.of(tuple(problems))
-    high = max((at + i.size_bytes for at, i in zip(table.offsets, table.items, strict=True)), default=0)
+    high = high_water(table.items, table.offsets)
     value = {"buffers": len(table.items), "high_water_bytes": high, "faults": 0}
     console.result(value, lambda: f"{len(table.items)} buffers, no fault; high-water mark {high} bytes\n")
 

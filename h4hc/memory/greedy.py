@@ -45,7 +45,7 @@ def orders(items: Sequence[Item], found: Sections) -> list[list[int]]:
         lambda i: (items[i].start, -size[i]),
         lambda i: (-items[i].end, -size[i]),
     )
-    return [sorted(range(len(items)), key=lambda i, key=key: (*key(i), i)) for key in keys]  # type: ignore[misc]
+    return [sorted(range(len(items)), key=key) for key in keys]  # sorting is stable: ties by number
 
 
 def neighbours_of(items: Sequence[Item], found: Sections) -> list[list[int]]:

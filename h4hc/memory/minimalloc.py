@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,10 +58,8 @@ def read_csv(data: bytes, where: str) -> Table:
         upper = numbers["upper"] if "upper" in numbers else numbers["end"] + 1
         items.append(Item(cells["id"], numbers["lower"], upper, numbers["size"], numbers["alignment"]))
         offsets.append(numbers.get("offset", 0))
-    ids = [item.name for item in items]
-    seen: set[str] = set()
-    twice = [name for name in ids if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
-    problems += [Problem(f"the id {name!r} is there twice", (where,)) for name in dict.fromkeys(twice)]
+    count = Counter(item.name for item in items)
+    problems += [Problem(f"the id {name!r} is there twice", (where,)) for name, times in count.items() if times > 1]
     if problems:
         raise UserError.of(tuple(problems[:SHOWN]))
     return Table(tuple(items), tuple(offsets) if "offset" in head else None)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hashlib
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +11,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from h4hc.errors import LimitError, UserError
+from h4hc.sealed import TEMPORARY, seal, unseal, write_whole
 from h4hc.sweep.evaluate import Prepared, prepare, zoo_name
 from h4hc.sweep.row import Point, Row
 from h4hc.sweep.tasks import Task, program_sha256
@@ -20,8 +19,7 @@ from h4hc.workload import Workload
 
 TAG = "CACHEDIR.TAG"  # https://bford.info/cachedir: backup programs leave such a folder out
 TAG_TEXT = b"Signature: 8a477f597d28d172789f06886806bc55\n# answers of h4hc sweep; may be deleted\n"
-_TEMPORARY = ".tmp"
-_LEFT = re.compile(rf"(?:[0-9a-f]{{64}}\.\w+|{re.escape(TAG)}){re.escape(_TEMPORARY)}")  # by a killed writer
+_LEFT = re.compile(rf"(?:[0-9a-f]{{64}}\.\w+|{re.escape(TAG)}){re.escape(TEMPORARY)}")  # by a killed writer
 
 
 class Cache:
@@ -38,7 +36,7 @@ class Cache:
         self._folder.mkdir(parents=True, exist_ok=True)
         tag = self._folder / TAG
         if not tag.exists():
-            write_file(tag, TAG_TEXT)
+            write_whole(tag, TAG_TEXT)
         if not is_ours(self._folder):
             why = f"its {TAG} is not that of h4hc sweep"
             hint = "choose another folder with -o"
@@ -92,11 +90,11 @@ class Cache:
 
     def read(self, key: str, kind: str) -> bytes:
         """The body of an entry. Raises OSError where there is none, ValueError where it is not as it was written."""
-        return _unseal(key, self._path(key, kind).read_bytes())
+        return unseal(key, self._path(key, kind).read_bytes())
 
     def write(self, key: str, kind: str, body: bytes) -> None:
         """Make an entry. key: SHA-256, in hex digits, of all that the body depends on."""
-        write_file(self._path(key, kind), _seal(key, body))
+        write_whole(self._path(key, kind), seal(key, body))
 
     def _path(self, key: str, kind: str) -> Path:
         return self._folder / f"{key}.{kind}"
@@ -108,28 +106,3 @@ def is_ours(folder: Path) -> bool:
         return (folder / TAG).read_bytes() == TAG_TEXT
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return False
-
-
-def _seal(key: str, body: bytes) -> bytes:
-    """An entry: a line with its key and the SHA-256 of its body, then the body."""
-    return f"{key} {hashlib.sha256(body).hexdigest()}\n".encode() + body
-
-
-def _unseal(key: str, entry: bytes) -> bytes:
-    """The body of an entry. Raises ValueError where it is that of another key, or not the body that was written."""
-    _, _, body = entry.partition(b"\n")
-    if entry != _seal(key, body):
-        raise ValueError(f"the entry {key} is damaged")
-    return body
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name, then give it its own in one step. Raises OSError."""
-    temporary = path.with_name(f"{path.name}{_TEMPORARY}")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise

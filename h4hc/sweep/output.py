@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from h4hc.errors import H4hcError, LimitError, Problem, UserError
-from h4hc.sweep.cache import TAG, is_ours, write_file
+from h4hc.sealed import write_whole
+from h4hc.sweep.cache import TAG, is_ours
 
 CACHE = "cache"
 PLOTS = "plots"
@@ -40,7 +41,7 @@ def write_results(out: Path, files: Mapping[str, bytes], pictures: Mapping[str, 
     """
     try:
         for name, data in files.items():
-            write_file(out / name, data)
+            write_whole(out / name, data)
         if pictures is not None:
             _replace_plots(out, pictures)
     except OSError as error:
@@ -75,15 +76,15 @@ def _replace_plots(out: Path, pictures: Mapping[str, bytes]) -> None:
     folder, record = out / PLOTS, out / CACHE / PICTURES
     stale = _recorded(record) - set(pictures)
     if pictures or stale:
-        write_file(record, _lines({*stale, *pictures}))  # before the pictures: a killed run must know its own
+        write_whole(record, _lines({*stale, *pictures}))  # before the pictures: a killed run must know its own
     if pictures:
         folder.mkdir(exist_ok=True)
     for name, data in pictures.items():
-        write_file(folder / name, data)
+        write_whole(folder / name, data)
     for name in sorted(stale):
         (folder / name).unlink(missing_ok=True)
     if stale:
-        write_file(record, _lines(pictures))
+        write_whole(record, _lines(pictures))
     if not pictures and folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 

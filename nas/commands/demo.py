@@ -7,14 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from h4hc.api import CompileOptions, Objective, compile_model, verify_folder, write_folder
+from h4hc.api import CompileOptions, Objective, compile_model, verify_folder, write_folder, write_whole
 from nas.checks import check_config
 from nas.commands.export import Head, export
 from nas.commands.search import search
 from nas.commands.train import fit
 from nas.config import load_config
 from nas.runs import EXPORT, Run, begin, check_new
-from nas.search.sealed import write_whole
 from nas.training.checkpoint import newest
 from nas.training.trainer import CHECKPOINTS
 

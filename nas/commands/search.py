@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from h4hc.api import Objective
+from h4hc.api import Objective, write_whole
 from h4hc.errors import IntegrityError, UserError
 from nas.checks import check_config
 from nas.commands.train import evaluator
@@ -22,7 +22,6 @@ from nas.search.front import Front, front_of, write_front
 from nas.search.hardware import METRICS, HardwareTable
 from nas.search.problem import ACCURACY, SearchProblem
 from nas.search.recost import recost, recosted
-from nas.search.sealed import write_whole
 from nas.search.workers import Workers, workers_of
 from nas.space.arch import Arch
 

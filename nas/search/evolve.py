@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from h4hc.api import write_whole
 from h4hc.errors import IntegrityError, MissingToolError, UserError
 from nas.search.evaluations import Evaluations
 from nas.search.problem import Metrics, SearchProblem, nothing_feasible
-from nas.search.sealed import write_whole
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from h4hc.api import write_whole
 from h4hc.errors import MissingToolError, UserError
 from nas.search.problem import ACCURACY, LOST, Metrics, SearchProblem
-from nas.search.sealed import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

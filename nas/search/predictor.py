@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from h4hc.api import write_whole
 from h4hc.errors import IntegrityError, UserError
-from nas.search.sealed import write_whole
 from nas.space.space import SearchSpace
 
 Floats = NDArray[np.float64]

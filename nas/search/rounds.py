@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from h4hc.api import write_whole
 from h4hc.errors import IntegrityError, UserError
 from nas.search.accuracy import Measured
 from nas.search.evaluations import Evaluations
@@ -20,7 +21,6 @@ from nas.search.evolve import EvolveConfig, evolve
 from nas.search.front import front_of
 from nas.search.predictor import LEAST, Predictor
 from nas.search.problem import SearchProblem, nothing_feasible
-from nas.search.sealed import write_whole
 
 Ints = NDArray[np.int64]
 SETTINGS = "settings.json"  # what a folder's search was asked

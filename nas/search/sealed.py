@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import os
 from importlib import resources
 from pathlib import Path
 
-from h4hc.api import program_sha256
+from h4hc.api import program_sha256, seal, unseal, write_whole
 
 SOURCES = {
     "space": (),
@@ -26,37 +25,23 @@ class Sealed:
 
     def path(self, name: str) -> Path:
         """Where the answer to `name` (all that it depends on, as text) is kept."""
-        return self.folder / f"{hashlib.sha256(name.encode()).hexdigest()}.{self.kind}"
+        return self.folder / f"{_key(name)}.{self.kind}"
 
     def get(self, name: str) -> bytes | None:
         """The answer, or None."""
         try:
-            entry = self.path(name).read_bytes()
-        except OSError:
+            return unseal(_key(name), self.path(name).read_bytes())
+        except (OSError, ValueError):
             return None
-        _, _, body = entry.partition(b"\n")
-        return body if entry == self._seal(name, body) else None
 
     def put(self, name: str, body: bytes) -> None:
         """Keep an answer, whole or not at all. Raises OSError."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self.path(name), self._seal(name, body))
-
-    def _seal(self, name: str, body: bytes) -> bytes:
-        key = hashlib.sha256(name.encode()).hexdigest()
-        return f"{key} {hashlib.sha256(body).hexdigest()}\n".encode() + body
+        write_whole(self.path(name), seal(_key(name), body), f".tmp{os.getpid()}")
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name, then give it its own in one step. Raises OSError."""
-    temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
+def _key(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()
 
 
 @functools.cache

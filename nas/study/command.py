@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from h4hc.api import write_whole
 from h4hc.errors import UserError
 from nas.search.workers import Processes
 from nas.study.compare import Document, Progress, run_study
@@ -28,9 +29,7 @@ def bench(study: Study, folder: Path, jobs: int, tell: Callable[[str], None] = l
         ("runs.csv", runs_csv(result)),
         ("study.md", markdown(result)),
     ):
-        draft = folder / f".{name}"
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(folder / name)
+        write_whole(folder / name, text.encode())
     return result
 
 

@@ -10,7 +10,7 @@ import pytest
 from h4hc.errors import ExitCode, UserError
 from h4hc.memory.minimalloc import check_packing, read_csv, write_csv
 from h4hc.memory.problem import Item
-from tests.memory.conftest import Cli
+from tests.cli_call import Cli
 from tests.memory.families import MIB, cut_rectangle
 
 EXAMPLE = b"id,lower,upper,size\nb1,0,3,4\nb2,3,9,4\nb3,0,9,4\nb4,9,21,4\nb5,0,21,4\n"  # of its README, capacity 12

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from h4hc.api import write_whole
 from nas.checks import check_config, raise_all, system_errors
 from nas.commands.train import fit
 from nas.runs import Run, begin
 from nas.search.predictor import Predictor
 from nas.search.problem import SearchProblem
-from nas.search.sealed import write_whole
 from nas.search.slots import grid
 from nas.search.workers import Processes
 from nas.study.co_design.compare import against, over_the_space

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from h4hc.cli import run
+from tests.cli_call import Cli
 
 CONFIG = """
 seed: 3
@@ -34,34 +32,10 @@ export: {top: 2, segmentation: {steps: 2, batch: 8, train: 40, val: 20, width: 8
 """
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a command came to."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """stdout of --json."""
-        return json.loads(self.out)
-
-
-Cli = Callable[..., Result]
-
-
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+def cli(cli: Cli) -> Cli:
     """cli("train", ...) runs `h4hc nas train ...`."""
-
-    def call(*words: object) -> Result:
-        capsys.readouterr()
-        code = run(["nas", *map(str, words)])
-        said = capsys.readouterr()
-        return Result(code, said.out, said.err)
-
-    return call
+    return functools.partial(cli, "nas")
 
 
 @pytest.fixture(scope="session")

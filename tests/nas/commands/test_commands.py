@@ -21,7 +21,7 @@ from nas.config import load_config
 from nas.data.registry import load_data
 from nas.space.arch import Arch
 from nas.supernet.static import StaticNet
-from tests.nas.commands.conftest import Cli
+from tests.cli_call import Cli
 
 
 def test_training_writes_its_folder(cli: Cli, config: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from h4hc.cli import run
 from nas.search.accuracy import Evaluator
-from tests.nas.commands.conftest import Cli
+from tests.cli_call import Cli
 
 SHORT = (
     "training.budget={steps: 2}", "training.batch=8", "data.train=100", "data.val=50", "data.test=50",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nas.training.checkpoint import newest
-from tests.nas.commands.conftest import Cli
+from tests.cli_call import Cli
 
 
 def _state(folder: Path) -> dict[str, bytes]:

@@ -10,19 +10,8 @@ import pytest
 import yaml
 
 from nas.study.design import Study
+from tests.nas.mini import SPACE
 
-SPACE = {
-    "name": "mini",
-    "resolution": [8],
-    "channels_in": 1,
-    "stem": {"width": [8]},
-    "stages": [
-        {"name": "s1", "width": [8], "conv_depth": [1], "expand": [1, 2]},
-        {"name": "s2", "width": [8, 16], "stride": 2, "conv_depth": [1, 2], "kernel": [3, 5], "expand": [2],
-         "attention": {"depth": [0, 1, 2], "head_dim": 8, "mlp_ratio": [1, 2]}},
-    ],
-    "head": {"width": [16]},
-}  # fmt: skip
 ARMS = [
     {"name": "single", "what": "a", "budget": "steps", "train": {"phases": "single"}},
     {"name": "two", "what": "b", "train": {"phases": "two-phase"}},

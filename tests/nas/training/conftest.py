@@ -13,6 +13,7 @@ from nas.space.space import SearchSpace
 from nas.space.spec import SpaceSpec
 from nas.supernet.supernet import Supernet
 from nas.training.config import TrainConfig
+from tests.nas.mini import SPACE
 
 CLASSES = 3
 
@@ -29,22 +30,7 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture
 def space() -> SearchSpace:
     """Two stages, the second with attention; 8 x 8 grey images."""
-    return SearchSpace(
-        SpaceSpec.model_validate(
-            {
-                "name": "mini",
-                "resolution": [8],
-                "channels_in": 1,
-                "stem": {"width": [8]},
-                "stages": [
-                    {"name": "s1", "width": [8], "conv_depth": [1], "expand": [1, 2]},
-                    {"name": "s2", "width": [8, 16], "stride": 2, "conv_depth": [1, 2], "kernel": [3, 5], "expand": [2],
-                     "attention": {"depth": [0, 1, 2], "head_dim": 8, "mlp_ratio": [1, 2]}},
-                ],
-                "head": {"width": [16]},
-            }
-        )
-    )  # fmt: skip
+    return SearchSpace(SpaceSpec.model_validate(SPACE))
 
 
 def make_data(images: int = 60, seed: int = 0) -> Data:

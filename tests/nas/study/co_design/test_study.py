@@ -16,7 +16,7 @@ from nas.config import load_config
 from nas.search.front import compare
 from nas.study.co_design.design import CoDesign, load_co_design
 from nas.supernet.onnx_writer import zero_onnx
-from tests.nas.commands.conftest import Cli
+from tests.cli_call import Cli
 
 
 @pytest.fixture(scope="session")
