@@ -18,7 +18,8 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from targets.ethos_u.cycles import PART_STEP, STEP, Port, ceil_div, sub_kernels
+from h4hc.units import ceil_div
+from targets.ethos_u.cycles import PART_STEP, STEP, Port, sub_kernels
 from targets.ethos_u.work import Arch, Blocks, Work, round_up
 
 BITS_PER_BYTE = 8
