@@ -341,7 +341,7 @@ _OTHERS = (
     ),
     Rule(
         "ethos_u.norm",
-        f"norms are layer, RMS, instance, group or batch norm, of vectors over 1, under {MAX_MEAN_AXIS}; groups lie together",
+        f"norms are layer, RMS, instance, group or batch norm, of vectors of 2 to {MAX_MEAN_AXIS - 1}; groups lie together",
         _norm,
         frozenset({OpKind.NORM}),
     ),
