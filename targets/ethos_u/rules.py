@@ -341,7 +341,7 @@ _OTHERS = (
     ),
     Rule(
         "ethos_u.norm",
-        f"norms are layer, RMS, instance, group or batch norm, of vectors of 2 to {MAX_MEAN_AXIS - 1}; groups lie together",
+        f"norms are layer, RMS, instance, group or batch norm, of 2 to {MAX_MEAN_AXIS - 1} values; groups lie together",
         _norm,
         frozenset({OpKind.NORM}),
     ),
