@@ -247,7 +247,7 @@ def _with_weights(
     near_read, near_written, far_read, far_written = part.moved
     streams = encoded(spec.blocks_arch, work, part.filled, corner.ratio, spec.arch.scale_bytes)
     weights = streams.weights * slicing.reads
-    scales = spec.arch.scale_bytes * work.ofm[2] * slicing.reads
+    scales = streams.scales * slicing.reads
     if spec.memory_mode == "Sram_Only":
         return cycles, cycles, Moved(near_read + weights + scales, near_written, far_read, far_written)
     whole = work.shared != "no" and streams.total <= spec.buffer_bytes  # shared by passes: each counts the wait for it

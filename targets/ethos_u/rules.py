@@ -317,7 +317,7 @@ _OTHERS = (
     ),
     Rule(
         "ethos_u.reduction",
-        "reductions are mean, sum, max or min over whole axes, a sum over one",
+        "reductions are mean, sum, max or min over whole axes longer than 1, a sum over one",
         _reduction,
         frozenset({OpKind.REDUCE}),
     ),
@@ -341,7 +341,7 @@ _OTHERS = (
     ),
     Rule(
         "ethos_u.norm",
-        f"norms are layer, RMS, instance, group or batch norm, of vectors under {MAX_MEAN_AXIS}; groups lie together",
+        f"norms are layer, RMS, instance, group or batch norm, of 2 to {MAX_MEAN_AXIS - 1} values; groups lie together",
         _norm,
         frozenset({OpKind.NORM}),
     ),

@@ -1,8 +1,10 @@
 """Weights on their way to the array: how many bytes they are once encoded, and whether SRAM stages them.
 
 Encoded size. Weights are coded losslessly: `ratio` x 8 bits for each, and the zeros that fill blocks up
-(channels to whole bricks of the traversal, kernel elements to steps) either as weights of their own or as runs:
-    bits = 8 ratio n + min(8 ratio z + n / 4, n + z)        n weights, z zeros; plus a header a core
+(channels to whole bricks of the traversal, kernel elements to steps) either as weights of their own or as runs behind
+each weight, their lengths in a Golomb-Rice code of parameter d:
+    bits = 8 ratio n + min(8 ratio z + n / 4, (d + 0.85) n + z / 2^d)      n weights, z zeros, d = 0 .. 3; plus a header
+Each core that has output channels has a stream of weights and one of scales.
 Staging. Where weights lie behind the slower port, the vendor's compiler cuts an operator into slices of output
 channels; the array works on one while DMA brings the next. It does so if its own estimate gets no worse by it.
 The first slice is waited for, less the cycles of the operator before (its slack), behind which it is fetched:
@@ -28,6 +30,8 @@ SPARSE_BITS = 0.25  # what zeros that are coded as weights cost each weight, in 
 FIRST_SLICE = 16  # output channels
 START_CYCLES = 1000  # delay at the start of a network that the compiler does not mind
 STATIC_SHARE = 10  # a first slice below a tenth of all reads is worth staging
+RUN_CODES = range(4)  # parameters of the code for runs of zeros
+RUN_SAVING_BITS = 0.15  # of each weight, where runs take those that are zero themselves
 LEAST_USE = 0.3  # of a block's depth by a slice
 
 
@@ -57,9 +61,12 @@ def encoded(arch: Arch, work: Work, filled: int, ratio: float, scale_bytes: int)
     """Size of the encoded weights of one repetition, and of its scales; filled: see filled_weights."""
     zeros = filled - work.weights
     bits = 1 if work.even_weights else BITS_PER_BYTE * ratio
-    extra = min(zeros * bits + SPARSE_BITS * work.weights, work.weights + zeros) if zeros else 0
-    size = (work.weights * bits + extra) / BITS_PER_BYTE + HEADER_BYTES * arch.cores
-    return Streams(round_up(int(size), ALIGN_BYTES), round_up(scale_bytes * work.ofm[2], ALIGN_BYTES))
+    runs = min([(d + 1 - RUN_SAVING_BITS) * work.weights + zeros / 2**d for d in RUN_CODES])
+    extra = min(zeros * bits + SPARSE_BITS * work.weights, runs) if zeros else 0
+    shares = _on_cores(arch, work.ofm[2])
+    each = (work.weights * bits + extra) / BITS_PER_BYTE / len(shares) + HEADER_BYTES
+    scales = sum([round_up(scale_bytes * share, ALIGN_BYTES) for share in shares])
+    return Streams(round_up(int(each), ALIGN_BYTES) * len(shares), scales)
 
 
 def filled_weights(arch: Arch, work: Work, blocks: Blocks) -> int:
@@ -67,15 +74,16 @@ def filled_weights(arch: Arch, work: Work, blocks: Blocks) -> int:
     step = 1 if blocks.traversal == "depth_first" else STEP
     kernel = sum(round_up(e, step) for e in sub_kernels(work.kernel, arch.subkernel_max))
     whole, rest = divmod(work.ofm[2], blocks.ofm[2])
-    outs = whole * _on_cores(arch, blocks.ofm[2]) + _on_cores(arch, rest)
+    depths = [blocks.ofm[2]] * whole + [rest]
+    outs = sum([round_up(share, arch.ofm_ublock[2]) for depth in depths for share in _on_cores(arch, depth)])
     if work.unit == "depthwise":
         return kernel * outs
     return kernel * outs * round_up(work.ifm[2], PART_STEP if blocks.traversal == "part_kernel" else BRICK_DEPTH)
 
 
-def _on_cores(arch: Arch, depth: int) -> int:
-    """Output channels of a block, which the cores share evenly, each in whole micro-blocks."""
-    return arch.cores * round_up(ceil_div(depth, arch.cores), arch.ofm_ublock[2])
+def _on_cores(arch: Arch, depth: int) -> list[int]:
+    """Output channels of each core that has any: they take turns."""
+    return [ceil_div(depth - core, arch.cores) for core in range(min(arch.cores, depth))]
 
 
 def transfer_cycles(count: float, source: Port, target: Port) -> int:
