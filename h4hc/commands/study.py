@@ -48,7 +48,7 @@ def paper(
     from h4hc.sweep.pool import sigterm_interrupts
 
     names = () if models is None else tuple(name.strip() for name in models.split(","))
-    raise_all([*_model_problems(names), *output_problems(output), *jobs_problems(jobs)])
+    raise_all([*_model_problems(names), *output_problems(output, "study.json"), *jobs_problems(jobs)])
     if plots:
         need_matplotlib()
     with sigterm_interrupts():

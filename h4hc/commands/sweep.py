@@ -92,7 +92,7 @@ def _output_problems(output: Path | None) -> list[Problem]:
 
     if output is None:
         return [Problem("-o OUT is missing", hint="name the folder to write")]
-    return output_problems(output)
+    return output_problems(output, "sweep.json")
 
 
 def _points(

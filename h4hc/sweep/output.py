@@ -17,11 +17,15 @@ CACHE = "cache"
 PLOTS = "plots"
 PICTURES = "pictures.txt"  # in the cache: names of the pictures in plots/ that are ours
 _PICTURE = re.compile(r"\w[\w.-]*\.(?:png|svg)")  # no folder in it: nothing outside plots/ is ever deleted
+RESULTS = {"sweep.json": "h4hc sweep", "study.json": "h4hc study paper"}  # what such a folder may hold, and whose it is
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def output_problems(out: Path) -> list[Problem]:
-    """Why a sweep may not write there: it takes a new or empty folder, or one of an earlier sweep."""
+def output_problems(out: Path, result: str) -> list[Problem]:
+    """Why the command of `result` may not write there: it takes a new or empty folder, or one of its own.
+
+    result: of RESULTS. The other's results would stay beside new ones, and its pictures go.
+    """
     shown = (str(out),)
     if not out.parent.is_dir():
         return [Problem(f"there is no folder {out.parent}", shown, hint=f"mkdir -p {out.parent}")]
@@ -30,7 +34,11 @@ def output_problems(out: Path) -> list[Problem]:
     if out.is_dir() and any(out.iterdir()) and not is_ours(out / CACHE):
         why = f"it has no {CACHE}/{TAG} of h4hc sweep"
         return [Problem(f"{out} exists and was not made by h4hc sweep", shown, why, "choose another folder with -o")]
-    return []
+    others = {name: command for name, command in RESULTS.items() if name != result and (out / name).exists()}
+    return [
+        Problem(f"{out} holds the results of {command}", shown, f"{name} is there", "choose another folder with -o")
+        for name, command in others.items()
+    ]
 
 
 def write_results(out: Path, files: Mapping[str, bytes], pictures: Mapping[str, bytes] | None) -> None:

@@ -78,16 +78,22 @@ def document(sweep: Sweep) -> dict[str, Any]:
 
 
 def diagnostics(sweep: Sweep) -> tuple[Diagnostic, ...]:
-    """Remarks on the plans, each once for a model and a system, with the name of both in front."""
+    """Remarks on the plans, each once for a model, with the model and the first system that it holds for in front."""
     labels = sweep.labels()
-    found: dict[tuple[str, str, Diagnostic], Diagnostic] = {}
+    found: dict[tuple[str, Diagnostic], dict[str, str]] = {}  # the name of each system that a remark holds for
     for row in sweep.rows:
         at = coordinates(row.point, sweep.axes)
         name = ", ".join((labels[row.point.model], *(f"{key}={value}" for key, value in at.items())))
         for remark in row.diagnostics:
-            named = dataclasses.replace(remark, what=f"{name}: {remark.what}")
-            found.setdefault((row.point.model, row.system_sha256, remark), named)
-    return tuple(found.values())
+            found.setdefault((row.point.model, remark), {}).setdefault(row.system_sha256, name)
+    return tuple(
+        dataclasses.replace(remark, what=f"{_first_of(list(names.values()))}: {remark.what}")
+        for (_, remark), names in found.items()
+    )
+
+
+def _first_of(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {plural(len(names) - 1, 'system')} more"
 
 
 def _fronts(sweep: Sweep) -> list[str]:

@@ -120,6 +120,20 @@ def test_a_folder_with_the_cache_of_another_program_is_left_alone(
     assert found == files
 
 
+def test_the_results_of_a_study_are_left_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Both keep their answers alike, so the folder looks like one of its own; but its pictures would go."""
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "CACHEDIR.TAG").write_bytes(TAG_TEXT)
+    (tmp_path / "study.json").write_text("{}")
+    code, out, _ = call(capsys, *SWEEP, "-o", tmp_path, "--json")
+    assert code == 2
+    assert "holds the results of h4hc study paper" in problems(out)[0]
+    (tmp_path / "study.json").rename(tmp_path / "sweep.json")
+    code, _, log = call(capsys, "study", "paper", "--quick", "-o", tmp_path)
+    assert code == 2
+    assert "holds the results of h4hc sweep" in log
+
+
 def test_too_large_a_grid(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     many = ",".join(str(n) for n in range(1, 401))
     over = ("--over", f"cim.macros={many}", "--over", f"cim.cus={many}")
@@ -191,11 +205,22 @@ def test_remarks_are_said_once_for_a_model_and_a_system(capsys: pytest.CaptureFi
     rows = json.loads(out)["rows"]
     assert [[d["code"] for d in row["diagnostics"]] for row in rows] == [["H4W120", "H4W121"]] * 3
     assert rows[0]["system_sha256"] == rows[1]["system_sha256"] != rows[2]["system_sha256"]
-    for remark in ("H4W120", "H4W121"):
-        assert log.count(f"warning[{remark}]: ds-cnn, sram.size_bytes=1024: ") == 1
-        assert log.count(f"warning[{remark}]: ") == 2
+    assert log.count("warning[H4W120]: ds-cnn, sram.size_bytes=1024: ") == 1  # it names the memory's size
+    assert log.count("warning[H4W120]: ds-cnn, sram.size_bytes=2048: ") == 1
+    assert log.count("warning[H4W121]: ds-cnn, sram.size_bytes=1024 and 1 system more: ") == 1
+    assert log.count("warning[") == 3
     _, again, log = call(capsys, *arguments, *over, "-o", tmp_path / "o", "--json", "-q")
     assert (again, log) == (out, "")  # known answers bring their remarks with them
+
+
+def test_a_remark_on_many_systems_is_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    arguments = ("sweep", "ds-cnn", "--target", "npu+cim-analog", "--set", "sram.size_bytes=1024", "--no-plots")
+    over = ("--over", "flash.read_energy=10,20,30")
+    code, out, log = call(capsys, *arguments, *over, "--jobs", "1", "-o", tmp_path / "o", "--json")
+    assert code == 0
+    assert len({row["system_sha256"] for row in json.loads(out)["rows"]}) == 3
+    assert log.count("warning[H4W120]: ") == 1
+    assert "warning[H4W120]: ds-cnn, flash.read_energy=10 and 2 systems more: " in log
 
 
 @pytest.mark.slow
