@@ -2,9 +2,10 @@
 
 The format is that of studies of single layers with the NPU vendor's compiler: columns layer, kind, h, w, cin, cout, kh,
 kw, stride, dil, pad, accel, sysconf, memmode. The first six must be there, the others may be missing, and columns of
-other names are kept as they are. An empty cell counts as 1 (sizes), SAME (pad) or not given (the rest). `axes` = hw or
-c says what a mean runs over. A column that the kind of a row does not use is empty there or says nothing: 1 (sizes),
-SAME (pad), cin (cout). Lines that begin with # are comments.
+other names are kept as they are. Every row fills h, w and cin, and of cout, kh and kw those that its kind uses (a
+depthwise layer without cout has cin). What else is empty or missing counts as 1 (sizes), SAME (pad) or not given (the
+rest). `axes` = hw or c says what a mean runs over. A column that the kind of a row does not use is empty there or says
+nothing: 1 (sizes), SAME (pad), cin (cout). Lines that begin with # are comments.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from h4hc.errors import Problem, UserError
 from h4hc.files import read_file
-from h4hc.layer_kinds import DEPTHWISE, KINDS, WINDOWED, LayerShape, unused
+from h4hc.layer_kinds import DEPTHWISE, KINDS, USES, WINDOWED, LayerShape, unused
 from h4hc.vendor_names import Config
 from h4hc.workload import Workload
 
@@ -166,6 +167,8 @@ def _row(line: int, columns: tuple[str, ...], cells: list[str], where: str) -> L
 def _cell_problems(named: dict[str, str], where: str) -> list[Problem]:
     """Cells that are wrong by themselves, or that the kind of the row does not use."""
     problems = [p for c in SIZES for p in _size_problem(c, named.get(c, ""), where)]
+    empty = [c for c in _filled(named["kind"]) if named.get(c) == ""]
+    problems += [Problem(f"{c} is empty", (where,), hint="fill it, or take the row out") for c in empty]
     given = [c for columns in REFERENCES.values() for c in columns if named.get(c)]
     problems += [p for c in given for p in _reference_problem(c, named[c], where)]
     kind = named["kind"]
@@ -180,6 +183,12 @@ def _cell_problems(named: dict[str, str], where: str) -> list[Problem]:
     if kind in KINDS:
         problems += [_unused_problem(named, c, where) for c in unused(kind, named)]
     return problems
+
+
+def _filled(kind: str) -> tuple[str, ...]:
+    """Columns that a row of this kind must fill: a size that somebody forgot is not 1."""
+    used = USES.get(kind, frozenset()) - ({"cout"} if kind in DEPTHWISE else set())
+    return ("h", "w", "cin", *(c for c in ("cout", "kh", "kw") if c in used))
 
 
 def _shape_problems(named: dict[str, str], shape: LayerShape, where: str) -> list[Problem]:

@@ -86,15 +86,16 @@ def test_all_faults_of_a_file_at_once_with_their_lines(tmp_path: Path) -> None:
     rows = [
         "# a comment counts as a line",
         f"{HEAD},kh,stride,pad,total_cycles,groups",
-        "a,conv,-1,x,1e3,4,,,,,",
-        f"b,conv,0,{MOST_SIZE + 1},99999999999999999999,4,,,,,",
+        "a,conv,-1,x,1e3,4,1,,,,",
+        f"b,conv,0,{MOST_SIZE + 1},99999999999999999999,4,1,,,,",
         "c,warp,1,1,1,1,,,,,",
         ",fc,1,1,1,1,,,,,",
         "e,conv,4,4,4,4,9,1,VALID,,",
         "f,conv,4,4,4,4,1,1,valid,nan,",
         "g,conv,4,4,4,4",
         "h,grouped_conv,4,4,9,9,3,1,,,2",
-        "i,conv,٤,4,4,4,,,,,",
+        "i,conv,٤,4,4,4,1,,,,",
+        "j,conv,4,4,,4,,,,,",
     ]
     assert _faults(tmp_path, "\n".join(rows)) == [
         ("3", "h is '-1'"),
@@ -111,6 +112,8 @@ def test_all_faults_of_a_file_at_once_with_their_lines(tmp_path: Path) -> None:
         ("9", "6 cells in a row of a table with 11 columns"),
         ("10", "2 groups do not divide 9 and 9 channels"),
         ("11", "h is '٤'"),
+        ("12", "cin is empty"),
+        ("12", "kh is empty"),
     ]
 
 
@@ -170,6 +173,21 @@ def test_depthwise_layers_with_several_filters_a_channel(tmp_path: Path) -> None
     assert isinstance(two.params, ConvParams)
     assert (two.params.in_channels, two.params.out_channels, two.params.groups) == (16, 32, 16)
     assert empty == one
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_a_size_that_the_kind_needs_is_not_guessed(tmp_path: Path, kind: str) -> None:
+    """A hole in a table is told with its line; a column that the kind does not use, or that is missing, is no hole."""
+    columns = ("h", "w", "cin", "cout", "kh", "kw")
+    used = [c for c in columns if c in ("h", "w", "cin") or c in USES.get(kind, ())]
+    head = f"layer,kind,{','.join(columns)}\n"
+    for empty in columns:
+        text = f"{head}a,{kind},{','.join('8' if c in used and c != empty else '' for c in columns)}\n"
+        if empty in used and (empty, kind) not in (("cout", "dw"), ("cout", "dwconv")):
+            assert _faults(tmp_path, text) == [("2", f"{empty} is empty")]
+        else:
+            assert len(read_layers(_file(tmp_path, text)).rows) == 1
+    assert len(read_layers(_file(tmp_path, f"{HEAD}\na,{kind},8,8,8,8\n")).rows) == 1
 
 
 def test_heads_and_empty_files(tmp_path: Path) -> None:
