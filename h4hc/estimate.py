@@ -77,13 +77,14 @@ class LayerCost:
 
 
 def cost_layers(
-    rows: Sequence[LayerRow], target: str, sets: tuple[str, ...], device: str | None
+    rows: Sequence[LayerRow], target: str, sets: tuple[str, ...], device: str | None, name: str = "line "
 ) -> tuple[LayerCost, ...]:
     """Cost of every row on the NPU its names choose, that of `target` where it names none; or on `device` of `target`.
 
     A `device` that is an NPU stands for rows without names only: the others have an NPU of their own either way. Of
-    several modes of a device the fastest counts. Raises UserError for a device the target has not, and with the lines
-    for names that are not known; what `load_system` raises for `target`, also where every row names another.
+    several modes of a device the fastest counts. name: stands before a line's number in messages, "file:". Raises
+    UserError for a device the target has not, and with the lines for names that are not known; what `load_system`
+    raises for `target`, also where every row names another.
     """
     from h4hc.target_file import load_system
 
@@ -93,13 +94,13 @@ def cost_layers(
         system = load_system(target, sets)
         chosen = npu(system) if device is None else system.device(device)
         return tuple(_layer_cost(row, system, chosen) for row in rows)
-    systems = _systems(rows, target, sets, device)
+    systems = _systems(rows, target, sets, device, name)
     used = [systems[row.config] for row in rows]
     return tuple(_layer_cost(row, system, chosen) for row, (system, chosen) in zip(rows, used, strict=True))
 
 
 def _systems(
-    rows: Sequence[LayerRow], target: str, sets: tuple[str, ...], device: str | None
+    rows: Sequence[LayerRow], target: str, sets: tuple[str, ...], device: str | None, name: str
 ) -> dict[Config, tuple[System, DeviceModel]]:
     """System and NPU of each configuration that the rows name; all that cannot be had are told at once.
 
@@ -115,7 +116,7 @@ def _systems(
             system = configured(config, target, sets)
             systems[config] = system, npu(system) if config.text or device is None else system.device(device)
         except H4hcError as error:
-            where = f"line {at[0]}" + (f" and {len(at) - 1} more" if len(at) > 1 else "")
+            where = f"{name}{at[0]}" + (f" and {len(at) - 1} more" if len(at) > 1 else "")
             problems += [Problem(p.what, (where, *p.where), p.why, p.hint) for p in error.problems]
     if problems:
         raise UserError.of(tuple(problems))

@@ -61,11 +61,13 @@ class Scaling:
 
     def scaled(self, bounds: Interval, by: KindFit | None) -> Interval:
         """bounds * ratio. From silicon, the spread of the residuals around the nominal value is the interval; from
-        another estimate it widens the model's own, which says how far such estimates are from silicon."""
+        another estimate it widens the model's own, which says how far such estimates are from silicon. One layer has
+        no spread: it moves the model's own interval and says nothing about its width."""
         if by is None or bounds == ZERO:
             return bounds
         nominal = round(bounds.nominal * by.ratio)
-        low, high = (bounds.nominal, bounds.nominal) if self.measured else (bounds.low, bounds.high)
+        spread_known = self.measured and by.rows > 1
+        low, high = (bounds.nominal, bounds.nominal) if spread_known else (bounds.low, bounds.high)
         least, most = round(low * by.ratio * by.low), round(high * by.ratio * by.high)
         return Interval(min(nominal, least), nominal, max(nominal, most))
 

@@ -18,6 +18,7 @@ from h4hc.compilation import Compilation
 from h4hc.cost import op_row
 from h4hc.errors import InfeasibleError, UserError
 from h4hc.estimate import cost_layers, cycles, errors_by_kind, estimate_network, lane_cycles
+from h4hc.layer_kinds import KINDS
 from h4hc.layer_table import read_layers
 from h4hc.target_file import load_system
 from h4hc.text import csv_text, spreadsheet_cell
@@ -264,7 +265,23 @@ def test_cost_command_keeps_existing_files_and_needs_an_npu(tmp_path: Path, cli:
     assert (code, value["error"]["problems"][0]["what"]) == (2, "the file exists")
     code, value = cli("targets", "cost", "cim", "--layers", path)
     assert (code, value["error"]["problems"][0]["what"]) == (2, "cim has 0 NPUs")
-    assert cli("targets", "cost", "npu", "--layers", tmp_path / "no.csv")[0] == 2
+    code, value = cli("targets", "cost", "npu", "--layers", tmp_path / "no.csv", "-o", path, "--set", "x")
+    assert code == 2
+    told = [p["what"] for p in value["error"]["problems"]]
+    assert told == ["there is no --layers file", "--set 'x' is not KEY=VALUE", "the file exists"]
+
+
+def test_the_help_names_every_kind_of_layer(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["targets", "cost", "--help"]) == 0
+    words = set(capsys.readouterr().out.replace(".", " ").replace(",", " ").split())
+    assert set(KINDS) <= words
+
+
+def test_names_that_are_not_known_are_told_with_their_file(tmp_path: Path, cli: Run) -> None:
+    path = tmp_path / "layers.csv"
+    path.write_text(f"{HEAD}\na,fc,1,1,4,4,npu9000,,\n")
+    code, value = cli("targets", "cost", "npu", "--layers", path)
+    assert (code, value["error"]["problems"][0]["where"]) == (2, ["layers.csv:2"])
 
 
 # --- networks ----------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from h4hc.commands.model_options import ModelOptions, compile_options
 from h4hc.console import Console
+from h4hc.errors import Problem
 
 if TYPE_CHECKING:
     from h4hc.cost import CostTable
@@ -26,12 +27,12 @@ class Costed:
     head: dict[str, Any]
 
 
-def costed(console: Console, model: Path, given: dict[str, Any]) -> Costed:
-    """Compile up to the costs and show the diagnostics; given: the values of `model_options`.
+def costed(console: Console, model: Path, given: dict[str, Any], more: tuple[Problem, ...] = ()) -> Costed:
+    """Compile up to the costs and show the diagnostics; given: the values of `model_options`; more: mistakes in others.
 
     Raises: UserError and what `h4hc.api.compile_model` raises.
     """
-    options = compile_options(model, ModelOptions(**given))
+    options = compile_options(model, ModelOptions(**given), more=more)
     from h4hc.api import compile_model
 
     done = compile_model(model, options, stop_after="costs")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from h4hc.commands.costed import costed
-from h4hc.commands.flags import global_flags, pass_console, write_new
+from h4hc.commands.flags import global_flags, new_file_problems, pass_console, write_new
 from h4hc.commands.model_options import model_options
 from h4hc.console import Console
 from h4hc.text import clip, csv_text, plural, table
@@ -33,7 +33,7 @@ UNITS = (("latency", "ps"), ("energy", "pj"))
 @global_flags
 @pass_console
 def command(console: Console, model: Path, device: str | None, output: Path | None, force: bool, **given: Any) -> None:
-    done = costed(console, model, given)
+    done = costed(console, model, given, tuple(new_file_problems(output, force)))
     from h4hc.estimate import estimate_network
 
     devices = done.system.device_names if device is None else (device,)

@@ -87,15 +87,26 @@ def raise_all(problems: list[Problem]) -> None:
         raise UserError.of(tuple(problems))
 
 
+def new_file_problems(path: Path | None, force: bool) -> list[Problem]:
+    """Why a file cannot be written there, as far as it shows before the work that makes it."""
+    if path is None:
+        return []
+    where = (str(path),)
+    if path.is_dir():
+        return [Problem("this is a folder", where, hint="name a file")]
+    if path.exists() and not force:
+        return [Problem("the file exists", where, hint="--force replaces it")]
+    if not path.parent.is_dir():
+        return [Problem("cannot write the file", where, f"there is no folder {path.parent}", f"mkdir -p {path.parent}")]
+    return []
+
+
 def write_new(path: Path, data: bytes, force: bool) -> None:
     """Write a file as a whole or not at all. Raises UserError when it exists (without force) or cannot be written."""
     import os
     import tempfile
 
-    if path.exists() and not force:
-        raise UserError("the file exists", (str(path),), hint="--force replaces it")
-    if path.is_dir():
-        raise UserError("this is a folder", (str(path),), hint="name a file")
+    raise_all(new_file_problems(path, force))
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
@@ -107,5 +118,4 @@ def write_new(path: Path, data: bytes, force: bool) -> None:
             os.unlink(name)
             raise
     except OSError as error:
-        hint = "" if path.parent.is_dir() else f"make the folder first: mkdir -p {path.parent}"
-        raise UserError("cannot write the file", (str(path),), str(error.strerror), hint) from error
+        raise UserError("cannot write the file", (str(path),), str(error.strerror)) from error

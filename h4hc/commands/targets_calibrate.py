@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from h4hc.commands.flags import file_problems, global_flags, pass_console, raise_all, set_problems, write_new
+from h4hc.commands.flags import (
+    file_problems,
+    global_flags,
+    new_file_problems,
+    pass_console,
+    raise_all,
+    set_problems,
+    write_new,
+)
 from h4hc.console import Console
-from h4hc.errors import Problem
+from h4hc.errors import Problem, UserError
 from h4hc.text import clip, plural, table
 
 if TYPE_CHECKING:
@@ -50,12 +58,20 @@ def calibrate_command(
     output: Path | None,
     force: bool,
 ) -> None:
-    raise_all([*_problems(reference, layers, samples, seed), *set_problems(sets)])
+    output_problems = new_file_problems(output, force)
+    raise_all([*_problems(reference, layers, samples, seed), *set_problems(sets), *output_problems])
     from h4hc.calibrate import Wish, calibrate
     from h4hc.layer_table import read_layers
     from h4hc.target_file import load_system
 
     system = load_system(target or device, sets)
+    if target is None and device not in system.device_names:
+        raise UserError(
+            f"{device} is a system, and none of its devices is called so",
+            ("DEVICE",),
+            f"devices: {', '.join(system.device_names)}",
+            f"name the device and its system: h4hc targets calibrate {system.device_names[-1]} --target {device}",
+        )
     model = system.device(device)
     rows = read_layers(layers).rows if layers else None
     wish = Wish(reference, rows, samples, seed, layers.name if layers else "")
@@ -126,6 +142,8 @@ def _text(made: Calibration, refused: tuple[Refusal, ...], width: int) -> str:
             lines += ["", name, *table(head, [_cells(fit) for fit in fits], width, drop=(6, 3))]
     lines += ["", "ratio: median of reference / model; spread: 5 % to 95 % of what the ratio leaves"]
     lines += ["errors: |model / reference - 1|, median and 95th percentile; left out: fitted without the layer judged"]
+    if any(fit.rows == 1 for fit in (*made.latency, *made.energy)):
+        lines += ["one layer has no spread: its kind keeps the interval of the model, times the ratio"]
     if refused:
         lines += ["", f"not fitted: {plural(len(refused), 'layer')}"]
         lines += [clip(f"  {r.layer}: {r.why}", width) for r in refused[:SHOWN]]
@@ -134,7 +152,7 @@ def _text(made: Calibration, refused: tuple[Refusal, ...], width: int) -> str:
 
 
 def _cells(fit: KindFit) -> tuple[str, ...]:
-    spread = f"{fit.low:.3f} to {fit.high:.3f}"
+    spread = f"{fit.low:.3f} to {fit.high:.3f}" if fit.rows > 1 else "-"
     return (
         fit.kind,
         str(fit.rows),

@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from h4hc.commands.flags import file_problems, global_flags, pass_console, raise_all, set_problems, write_new
+from h4hc.commands.flags import (
+    file_problems,
+    global_flags,
+    new_file_problems,
+    pass_console,
+    raise_all,
+    set_problems,
+    write_new,
+)
 from h4hc.console import Console
+from h4hc.layer_kinds import KINDS
 from h4hc.text import clip, csv_text, plural, table
 from h4hc.units import format_energy, format_time
 
@@ -24,7 +33,8 @@ SHOWN = 30
     "cost",
     help="Cost every layer of a CSV: predicted cycles of each resource and in total, latency and energy, and the error "
     "where the table has cycles of its own. Columns layer, kind, h, w, cin, cout, kh, kw, stride, dil, pad; accel, "
-    "sysconf and memmode choose the NPU by its vendor's names, also with --device npu; without them it is that of T.",
+    "sysconf and memmode choose the NPU by its vendor's names, also with --device npu; without them it is that of T. "
+    "Without stride and dil they are 1, without pad it is SAME (else VALID). Kinds: " + ", ".join(KINDS) + ".",
 )
 @click.argument("target", metavar="T")
 @click.option("--layers", type=click.Path(path_type=Path), required=True, metavar="CSV", help="The layers.")
@@ -43,12 +53,12 @@ def cost_command(
     device: str | None,
     sets: tuple[str, ...],
 ) -> None:
-    raise_all([*file_problems("--layers", layers), *set_problems(sets)])
+    raise_all([*file_problems("--layers file", layers), *set_problems(sets), *new_file_problems(output, force)])
     from h4hc.estimate import cost_layers, errors_by_kind
     from h4hc.layer_table import read_layers
 
     given = read_layers(layers)
-    costs = cost_layers(given.rows, target, sets, device)
+    costs = cost_layers(given.rows, target, sets, device, f"{layers.name}:")
     for line in _notes(costs, target):
         console.say(line)
     lanes = _lanes(costs)

@@ -193,6 +193,29 @@ def test_wrong_use(more: list[str], told: str, capsys: pytest.CaptureFixture[str
     assert told in capsys.readouterr().err
 
 
+def test_a_system_in_place_of_its_device(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["targets", "calibrate", "npu128", "--with", "vela"]) == 2
+    assert "h4hc targets calibrate npu --target npu128" in capsys.readouterr().err
+
+
+def test_what_cannot_be_written_is_told_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["targets", "calibrate", "npu", "--with", "vela", "--samples", "0", "-o", str(tmp_path)]
+    assert run(words) == 2
+    said = capsys.readouterr().err
+    assert "this is a folder" in said
+    assert "--samples 0" in said
+
+
+def test_one_layer_has_no_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layers = (LAYER + ",9000", "b,fc,1,1,64,64,,,700", "c,fc,1,1,128,64,,,1500")
+    assert run(["targets", "calibrate", "npu", "--with", _file(tmp_path, f"{HEAD},cycles", *layers)]) == 0
+    said = capsys.readouterr().out
+    rows = {line.split()[0]: line for line in said.splitlines() if line.startswith(("conv ", "fully_connected "))}
+    assert " to " not in rows["conv"]
+    assert " to " in rows["fully_connected"]
+    assert "one layer has no spread" in said
+
+
 def test_a_device_without_vendor_tool(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["targets", "calibrate", "host", "--with", "vela"]) == 2
     assert "no vendor's tool for host" in capsys.readouterr().err

@@ -175,6 +175,17 @@ def test_a_calibration_scales_its_kinds_alone(tmp_path: Path) -> None:
         assert cost_of(device, fc_workload(1, 64, 64)) == cost_of(base, fc_workload(1, 64, 64))
 
 
+def test_one_measured_layer_says_nothing_of_the_spread(tmp_path: Path) -> None:
+    """Its kind keeps the width of the model's interval; a quantile of one residual would be an error of zero."""
+    table = write_table(tmp_path, f"{HEAD},time_us", f"{LAYER},20")
+    before, after = (
+        cost_of(npu(choice), conv_workload(16, 32, (28, 28), (3, 3))).latency for choice in ("model", table)
+    )
+    assert after.nominal != pytest.approx(before.nominal, rel=0.01)
+    widths = (after.low / after.nominal, after.high / after.nominal)
+    assert widths == pytest.approx((before.low / before.nominal, before.high / before.nominal), rel=1e-3)
+
+
 def test_kinds_that_a_calibration_lacks_are_told(tmp_path: Path) -> None:
     system = load_system("npu", (), write_calibration(tmp_path, kind_fit("conv", 1.5, 0.9, 1.2)))
     assert remarks(system.devices, CONV) == ()
