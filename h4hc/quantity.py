@@ -226,10 +226,13 @@ def validated(schema: type[SpecT], numbers: dict[str, Any], where: str) -> SpecT
 
 
 def _problem(item: dict[str, Any], where: str) -> Problem:
-    path = ".".join(str(part) for part in item["loc"]) or "(whole file)"
+    path = ".".join(str(part) for part in item["loc"])
+    what = f"target value {path!r} is not valid" if path else "target values do not go together"
     hints = {
         "extra_forbidden": "remove the key, or see `h4hc targets show` for the known ones",
         "missing": "add the key; a target file has no silent defaults",
     }
     why = str(item["msg"]).removeprefix("Value error, ")
-    return Problem(f"target value {path!r} is not valid", (where,), why, hints.get(item["type"], ""))
+    if why.startswith("Input should be") and isinstance(item["input"], str | int | float):
+        why += f", got {str(item['input'])[:40]!r}"
+    return Problem(what, (where,), why, hints.get(item["type"], ""))

@@ -73,8 +73,13 @@ def _read(name: str, folder: Path | None, kind: Literal["system", "device"]) -> 
         path = (folder or Path()) / name
         try:
             return _parse(path.read_text(encoding="utf-8"), path.name), path.name, path.parent
-        except (OSError, UnicodeDecodeError) as error:
-            raise TargetError(f"cannot read target file {name!r}", (name,), type(error).__name__) from None
+        except FileNotFoundError:
+            raise TargetError(f"there is no target file {name!r}", (str(path),), hint="check the path") from None
+        except UnicodeDecodeError as error:
+            why = f"it is not UTF-8 text: byte {error.start}"
+            raise TargetError("the target file is not valid TOML", (name,), why) from None
+        except OSError as error:
+            raise TargetError(f"cannot read target file {name!r}", (name,), str(error.strerror)) from None
     known = _system_names() if kind == "system" else _preset_names()
     if name not in known:
         raise TargetError(

@@ -69,15 +69,19 @@ def _apply(data: dict[str, Any], text: str) -> Problem | None:
 
 
 def _unknown(key: str, known: list[str], devices: list[str]) -> Problem:
-    close = difflib.get_close_matches(key, known, n=5, cutoff=0.5)
-    head = key.split(".")[0]
-    same = [k for k in known if k.split(".")[0] == head] if head in devices else known
+    parts = sorted({k.partition(".")[0] for k in known})
+    part, dot, _ = key.partition(".")
+    strange = bool(dot) and part not in parts and not difflib.get_close_matches(part, parts)
+    # a key of a device that is not there: the same key of another device comes close, and is not what was meant
+    close = [] if strange else difflib.get_close_matches(key, known, n=5, cutoff=0.5)
+    same = [k for k in known if k.partition(".")[0] == part] if part in devices else known
     rest = [k for k in same if k not in close]
     more = f" and {len(rest) - _SHOWN} more" if len(rest) > _SHOWN else ""
+    here = f"nothing here is called {part!r}; there are {', '.join(parts)}; " if strange else ""
     return Problem(
         f"--set: there is no key {key!r} in this target",
         (key,),
-        f"known keys: {', '.join([*close, *rest[:_SHOWN]])}{more}",
+        f"{here}known keys: {', '.join([*close, *rest[:_SHOWN]])}{more}",
         f"did you mean {close[0]!r}?" if close else "see `h4hc targets show`",
     )
 

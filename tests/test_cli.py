@@ -225,6 +225,12 @@ def test_all_option_mistakes_at_once(cli: Cli) -> None:
         assert part in result.err, part
 
 
+def test_a_value_set_twice_is_told_by_every_command(cli: Cli) -> None:
+    sets = ["--set", "cim.macros=8", "--set", "cim.macros=4"]
+    for words in (["targets", "show", "npu+cim"], ["compile", "m.onnx", "--target", "npu+cim"]):
+        assert "--set cim.macros is given 2 times" in cli(*words, *sets).err
+
+
 def test_input_names_with_colons_and_equals_pass_the_first_check(cli: Cli) -> None:
     result = cli("compile", "missing.onnx", "--input-shape", "a=b:0=1,3", "--target", "npu", "--dry-run", "--json")
     assert [p["what"] for p in result.json["error"]["problems"]] == ["there is no such model file"]

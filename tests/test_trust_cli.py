@@ -38,6 +38,20 @@ def test_flags_reach_the_report(model: Path, tmp_path: Path) -> None:
     assert all(r[side]["proof"] == "proved" for r in both["stability"]["radii"] for side in ("low", "high"))
 
 
+def test_ratios_to_simpler_plans_say_what_they_compare(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Planned for the worst case, they are of worst latencies, while the figures beside them are nominal."""
+    for flags, said in (((), " x latency"), (("--robust",), " x worst latency")):
+        report = compiled(model, tmp_path / said.strip(), *flags)
+        case = "high" if flags else "nominal"
+        row = next(b for b in report["baselines"] if b["name"] == "npu-only")
+        assert row["value_ratio"] == pytest.approx(
+            row["latency_ps"][case] / report["totals"]["latency_ps"][case], rel=1e-5
+        )
+        assert said in next(line for line in capsys.readouterr().out.splitlines() if "npu-only" in line)
+
+
 def test_the_same_bytes_twice(model: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         compiled(model, tmp_path / name, "--robust", "--stability", "--objective", "edp")

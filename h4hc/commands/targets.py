@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from h4hc.commands.flags import global_flags, pair_problems, pass_console, raise_all
+from h4hc.commands.flags import global_flags, pass_console, raise_all, set_problems
 from h4hc.commands.targets_calibrate import calibrate_command
 from h4hc.commands.targets_cost import cost_command
 from h4hc.console import Console
@@ -47,7 +47,7 @@ def list_command(console: Console) -> None:
 @global_flags
 @pass_console
 def show_command(console: Console, target: str, sets: tuple[str, ...], ops: bool) -> None:
-    raise_all(pair_problems("--set", sets, "KEY=VALUE"))
+    raise_all(set_problems(sets))
     from h4hc.target_file import load_system
     from h4hc.target_show import describe, support_table
 

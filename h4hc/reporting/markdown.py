@@ -11,6 +11,7 @@ from h4hc.reporting.terminal import (
     count,
     device_totals,
     energy_range,
+    minimised,
     refusal_counts,
     share,
     solver_line,
@@ -116,7 +117,7 @@ def _baselines(report: Json) -> str:
         )
         for b in report["baselines"]
     ]
-    ratio = f"{report['solver']['objective']} / chosen"
+    ratio = f"{minimised(report['solver'])} / chosen"
     return f"## Against simpler plans\n\n{markdown_table(('plan', 'latency', 'energy', ratio, 'remark'), rows)}"
 
 

@@ -75,6 +75,12 @@ def share(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
+def minimised(solver: Json) -> str:
+    """What the plan minimises: the objective, or its worst case, which the nominal figures beside it do not show."""
+    worst = "worst " if solver["case"] == "worst" else ""
+    return f"{worst}{solver['objective']}"
+
+
 def solver_line(report: Json) -> str:
     """What was proved, in the words of the solver's status, with the bound and the gap."""
     s = report["solver"]
@@ -189,12 +195,13 @@ def _verdict(report: Json, width: int) -> list[str]:
 
 def _baselines(report: Json) -> list[str]:
     shown = report["baselines"][:4]
+    what = minimised(report["solver"])
     out = []
     for b in shown:
         if b["latency_ps"] is None:
             out.append(f"{b['name']:<10} no plan: {b['why']}")
         else:
-            ratio = f"{b['value_ratio']:.4g} x {report['solver']['objective']}" if b["value_ratio"] is not None else ""
+            ratio = f"{b['value_ratio']:.4g} x {what}" if b["value_ratio"] is not None else ""
             out.append(
                 f"{b['name']:<10} {format_time(b['latency_ps']['nominal']):>10}  "
                 f"{format_energy(b['energy_pj']['nominal']):>10}  {ratio}"

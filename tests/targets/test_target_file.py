@@ -294,8 +294,35 @@ def test_plain_value_needs_a_source(tmp_path: Path) -> None:
 
 
 def test_missing_file() -> None:
-    with pytest.raises(TargetError, match="cannot read"):
+    with pytest.raises(TargetError, match="there is no target file"):
         load_system("no/such/file.toml")
+
+
+def test_files_that_are_no_text(tmp_path: Path) -> None:
+    file = tmp_path / "binary.toml"
+    file.write_bytes(b"title = \xff")
+    with pytest.raises(TargetError, match="not UTF-8 text: byte 8"):
+        load_system(str(file))
+    (tmp_path / "folder.toml").mkdir()
+    with pytest.raises(TargetError, match="Is a directory"):
+        load_system(str(tmp_path / "folder.toml"))
+
+
+def test_a_value_that_is_refused_is_named() -> None:
+    with pytest.raises(TargetError, match="less than or equal to 64, got '100'"):
+        load_system("npu+cim", ("cim.macros=100",))
+    with pytest.raises(TargetError, match=r"'Dedicated_Sram', got 'Fast'"):
+        load_system("npu", ("npu.memory_mode=Fast",))
+    with pytest.raises(TargetError, match=r"values do not go together(.|\n)*got 100"):
+        load_system("npu", ("npu.macs=100",))
+
+
+def test_a_key_of_a_device_that_is_not_there() -> None:
+    with pytest.raises(UserError) as caught:
+        load_system("npu", ("cim.macros=2",))
+    (told,) = caught.value.problems
+    assert "nothing here is called 'cim'; there are bus, cache, flash, host, link, npu, sram, switch" in told.why
+    assert "npu.macs" not in told.hint
 
 
 # --- support table --------------------------------------------------------------------------------------------------
