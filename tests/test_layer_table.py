@@ -224,3 +224,11 @@ def test_any_text_is_a_table_or_a_user_error(cells: list[list[str]]) -> None:
         assert all(p.where for p in problems)
         assert all(len(row.cells) == 6 for row in rows)
         assert rows or problems
+
+
+def test_kinds_of_convolutions_are_those_of_lowering(tmp_path: Path) -> None:
+    """Else a measured row would never be found again in a network: by groups, one, as many as channels, or between."""
+    rows = "a,grouped_conv,8,8,16,16,16\nb,grouped_conv,8,8,16,32,4\nc,grouped_conv,8,8,16,32,1\nd,dw,8,8,1,24,\n"
+    table = read_layers(_file(tmp_path, f"{HEAD},groups\n{rows}"))
+    kinds = [row.workload.ops[0].kind for row in table.rows]
+    assert kinds == [OpKind.DEPTHWISE, OpKind.GROUPED_CONV, OpKind.CONV, OpKind.CONV]
