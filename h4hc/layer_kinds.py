@@ -124,7 +124,7 @@ def conv_workload(
     dtype: str = "int8",
     batch: int = 1,
 ) -> Workload:
-    """A convolution with SAME or no padding."""
+    """A convolution with SAME or no padding. Without a kind, that which lowering gives one of so many groups."""
     axes = [_window(s, k, stride, dilation, same) for s, k in zip(size, kernel, strict=True)]
     out, pads = tuple(o for o, _ in axes), _pads(tuple(over for _, over in axes))
     n = len(kernel)
@@ -164,16 +164,13 @@ def _conv(s: LayerShape) -> Workload:
 
 
 def _grouped(s: LayerShape) -> Workload:
-    kind, size, kernel = OpKind.GROUPED_CONV, (s.h, s.w), (s.kh, s.kw)
-    return conv_workload(s.cin, s.cout, size, kernel, s.stride, s.groups, s.dil, same=s.same, kind=kind)
+    return conv_workload(s.cin, s.cout, (s.h, s.w), (s.kh, s.kw), s.stride, s.groups, s.dil, same=s.same)
 
 
 def _depthwise(s: LayerShape) -> Workload:
     """cout / cin filters a channel; cout 1, an empty cell, is one filter a channel."""
-    kind, size, kernel = OpKind.DEPTHWISE, (s.h, s.w), (s.kh, s.kw)
-    return conv_workload(
-        s.cin, s.cout if s.cout > 1 else s.cin, size, kernel, s.stride, s.cin, s.dil, same=s.same, kind=kind
-    )
+    outs = s.cout if s.cout > 1 else s.cin
+    return conv_workload(s.cin, outs, (s.h, s.w), (s.kh, s.kw), s.stride, s.cin, s.dil, same=s.same)
 
 
 def _pool(function: str) -> Callable[[LayerShape], Workload]:

@@ -234,9 +234,9 @@ def _shape(cells: dict[str, str]) -> LayerShape:
 
 
 def _mean_over(cells: dict[str, str]) -> str:
-    """hw or c, as `axes` says; without it a mean is over hw, save one that is called mean_c...
+    """hw or c, as `axes` says; without it a mean is over hw, save one that is called mean_c_...
 
     The vendor study's tables have no column for it: a layer's name is the only place where they say it.
     """
-    by_name = "c" if cells["layer"].startswith("mean_c") else "hw"
+    by_name = "c" if cells["layer"].startswith("mean_c_") else "hw"
     return cells.get("axes") or by_name

@@ -242,3 +242,18 @@ def test_any_text_is_a_table_or_a_user_error(cells: list[list[str]]) -> None:
         assert all(p.where for p in problems)
         assert all(len(row.cells) == 6 for row in rows)
         assert rows or problems
+
+
+def test_kinds_of_convolutions_are_those_of_lowering(tmp_path: Path) -> None:
+    """Else a measured row would never be found again in a network: by groups, one, as many as channels, or between."""
+    rows = "a,grouped_conv,8,8,16,16,16\nb,grouped_conv,8,8,16,32,4\nc,grouped_conv,8,8,16,32,1\nd,dw,8,8,1,24,\n"
+    table = read_layers(_file(tmp_path, f"{HEAD},groups\n{rows}"))
+    kinds = [row.workload.ops[0].kind for row in table.rows]
+    assert kinds == [OpKind.DEPTHWISE, OpKind.GROUPED_CONV, OpKind.CONV, OpKind.CONV]
+
+
+def test_a_mean_is_over_channels_by_its_name_only_where_the_name_says_no_more(tmp_path: Path) -> None:
+    """mean_c_ is the vendor study's; mean_cls and mean_conv5 are somebody's names of a mean over positions."""
+    rows = "mean_c_x,mean,4,6,8,8\nmean_cls,mean,4,6,8,8\nmean_conv5,mean,4,6,8,8\n"
+    found = [row.workload.ops[0].params for row in read_layers(_file(tmp_path, f"{HEAD}\n{rows}")).rows]
+    assert [p.length for p in found if isinstance(p, VectorParams)] == [8, 24, 24]

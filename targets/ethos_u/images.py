@@ -24,7 +24,7 @@ def conv_passes(op: Op, p: ConvParams) -> tuple[Work, ...]:
     oh, ow = _pair(p.out_spatial)
     kernel, stride, dilation = _pair(p.kernel), _pair(p.stride), _pair(p.dilation)
     taps = kernel[0] * kernel[1]
-    if op.kind is OpKind.DEPTHWISE:
+    if op.kind is OpKind.DEPTHWISE and p.in_channels > 1:
         weights = taps * p.out_channels
         shape = (h, w, p.out_channels)
         return (Work("depthwise", "other", shape, (oh, ow, p.out_channels), kernel, stride, dilation, weights=weights),)
@@ -36,8 +36,15 @@ def conv_passes(op: Op, p: ConvParams) -> tuple[Work, ...]:
     return parts if p.groups == 1 else tuple(part._replace(times=part.times * p.groups) for part in parts)
 
 
+def _still(work: Work) -> Work:
+    """A window of one position along an axis moves nowhere along it."""
+    rows, columns = (1 if size == 1 else step for size, step in zip(work.ofm, work.stride, strict=False))
+    return work._replace(stride=(rows, columns))
+
+
 def _unrolled(work: Work) -> tuple[Work, ...]:
     """A pass with a stride over the limit, position by position: each reads a window; the first brings the weights."""
+    work = _still(work)
     if max(work.stride) <= MAX_STRIDE:
         return (work,)
     (kh, kw), positions = work.kernel, work.ofm[0] * work.ofm[1]

@@ -9,6 +9,7 @@ from targets.ethos_u.axes import Shape, memory_shape
 from targets.ethos_u.work import Format, Hwc, Place, Work
 
 IMAGE_RANK = 4
+IMAGE_RANKS = (3, IMAGE_RANK)  # those of one spatial axis are one row high
 
 
 def physical(tensor: Tensor) -> Hwc:
@@ -26,7 +27,7 @@ def stored_format(name: str, workload: Workload) -> Format:
     """Inner feature maps are stored in bricks of 16 channels, the model's own tensors and all others plainly."""
     tensor = workload.tensor[name]
     inner = name not in workload.inputs and name not in workload.outputs
-    image = len(tensor.shape) == IMAGE_RANK and tensor.layout is Layout.CHANNELS_LAST
+    image = len(tensor.shape) in IMAGE_RANKS and tensor.layout is Layout.CHANNELS_LAST
     return "brick" if inner and image else "nhwc"
 
 

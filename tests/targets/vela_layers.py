@@ -32,7 +32,7 @@ def rows(path: Path = CSV) -> Iterator[Row]:
 def workload_of(row: Row) -> Workload:
     """The layer of a row."""
     sizes = {name: int(row.get(name) or 1) for name in ("h", "w", "cin", "cout", "kh", "kw", "stride", "dil", "groups")}
-    over = "c" if row["layer"].startswith("mean_c") else "hw"
+    over = "c" if row["layer"].startswith("mean_c_") else "hw"
     return KINDS[row["kind"]](LayerShape(**sizes, same=row["pad"] != "VALID", mean_over=over))
 
 

@@ -16,11 +16,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from h4hc.workload import MoveParams, Op
-from targets.ethos_u.maps import place_of
+from targets.ethos_u.maps import IMAGE_RANK, place_of
+from targets.ethos_u.vendor.images import SAME
 from targets.ethos_u.vendor.network import DEFAULT, Network, few_axes
 from targets.ethos_u.vendor.tflite import Quant, Ref, Shape
+from targets.ethos_u.work import deepened
 
 NEIGHBOUR = "ABS"  # nothing is merged into it, and it into nothing; it takes any shape and keeps the scale
+POOL = "MAX_POOL_2D"  # the same for an image of few channels, which ABS would have laid out anew
+POOLED = {"Padding": SAME, "StrideH": 1, "StrideW": 1, "FilterHeight": 1, "FilterWidth": 2}
+PARTS = ("slice", "split")  # a neighbour would read the part in its place, and nothing of the operator be left
 KEEPER = (1, 1, 1, 1)  # its one element takes the compiler's least cycles
 
 
@@ -40,7 +45,8 @@ class Inside(Network):
     def tensors(self, op: Op) -> tuple[list[Ref], list[Ref]]:
         """Inputs and outputs of the file, once `op` is written; neighbours behind it are written here."""
         inputs, made = list(self.inputs.values()), [(name, self.values[name]) for name in op.outputs]
-        results = [self._neighbour(op, ref) if self._inner(name) else ref for name, ref in made]
+        followed = not (isinstance(op.params, MoveParams) and op.params.function in PARTS)
+        results = [self._neighbour(op, ref) if followed and self._inner(name) else ref for name, ref in made]
         others = [self._neighbour(op, self.values[name]) for name in self._shared(op)]
         if not others:
             return inputs, results
@@ -62,7 +68,16 @@ class Inside(Network):
         """The same values from another operator, which takes four axes at most."""
         begun = self.model.operator_count
         source = self.reshaped(op, ref, few_axes(ref.shape))
-        made = self.step(op, NEIGHBOUR, [source], source.shape, dtype=ref.dtype)
+        kind, options = (POOL, POOLED) if _laid_out_anew(source.shape) else (NEIGHBOUR, None)
+        made = self.step(op, kind, [source], source.shape, options=options, dtype=ref.dtype)
         made = self.reshaped(op, made, ref.shape)
         self.ours |= set(range(begun, self.model.operator_count))
         return made
+
+
+def _laid_out_anew(shape: Shape) -> bool:
+    """Whether the compiler gives an image another shape where it works element by element."""
+    if len(shape) != IMAGE_RANK or shape[0] != 1:
+        return False
+    image = shape[1], shape[2], shape[3]
+    return deepened(image) != image
