@@ -32,6 +32,7 @@ def _exact(space: SearchSpace, target: str, cache: Path, count: int) -> None:
     genomes = np.concatenate([space.sample(np.random.default_rng(0), count), [space.minimum(), space.maximum()]])
     found = table.estimate(genomes)
     for n, plan in enumerate(recost(table, genomes)):
+        assert found.sram_bytes[n] <= plan.sram_bytes <= 1.05 * found.sram_bytes[n]  # a layout may leave gaps
         if found.proved[n]:
             assert (found.latency_ps[n], found.energy_pj[n]) == (plan.latency_ps, plan.energy_pj)
         else:
@@ -80,5 +81,6 @@ def test_search_of_tiny_finds_the_exhaustive_front_and_beats_chance(cache: Path)
         assert ours >= 0.99 * best
         assert ours > theirs
     some = front_of(problem, exact.genomes[:3], problem.metrics(exact.genomes[:3]))
-    again = recosted(some, recost(table, some.genomes))
+    again, plans = recosted(some, recost(table, some.genomes))
     assert (again.values == some.values).all()
+    assert [plan.status for plan in plans] == ["proved optimal"] * 3
