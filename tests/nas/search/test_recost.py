@@ -73,7 +73,7 @@ def test_a_search_of_other_code_is_another_search(name: str, tmp_path: Path, mon
     """What decides which networks are found is in the hash that a folder of a search belongs to."""
     before = sealed.search_sha256()
     copy = Path(shutil.copytree(Path(nas.__file__).parent, tmp_path / "nas"))
-    monkeypatch.setattr(sealed.resources, "files", lambda package: copy)
+    monkeypatch.setattr("nas.search.sealed.resources.files", lambda package: copy)
     sealed.source_sha256.cache_clear()
     assert sealed.search_sha256.__wrapped__() == before
     (copy / name).write_text((copy / name).read_text() + "\n")
