@@ -7,14 +7,15 @@ from collections.abc import Iterable
 from h4hc.api import load_system
 from h4hc.errors import H4hcError, UserError
 from nas.config import RunConfig
-from nas.search.problem import metric_problems
+from nas.search.problem import measured_problems, metric_problems
 
 
 def check_config(config: RunConfig) -> None:
     """Raises one error with every target, number of one, metric and pattern of genes that does not exist."""
     hardware, search = config.hardware, config.search
     errors: list[H4hcError] = []
-    if problems := metric_problems(search.objectives, search.limits):
+    asked = search.objectives, search.limits
+    if problems := [*metric_problems(*asked), *measured_problems(*asked)]:
         errors.append(UserError.of(tuple(problems)))
     try:
         config.of_space.choices(search.allowed or None)

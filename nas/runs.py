@@ -20,7 +20,6 @@ from nas.yaml_file import parse_model, read_text
 CONFIG = "run.yaml"
 MARK = "# a run of h4hc nas\n"
 BLOCKS, SEARCH, EXPORT = "blocks", "search", "export"
-TRAINED = ("seed", "threads", "space", "data")  # what a trained supernet depends on beside `training`
 
 
 @dataclass(frozen=True)

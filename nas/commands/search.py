@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from nas.config import RunConfig
 from nas.runs import SEARCH, Run, open_run
 from nas.search import rounds
 from nas.search.accuracy import EvalCache, Evaluator, Genome, Measured
-from nas.search.front import Front, front_of, write_front
+from nas.search.front import Front, can_plot, front_of, write_front
 from nas.search.hardware import METRICS, HardwareTable
 from nas.search.problem import ACCURACY, SearchProblem
-from nas.search.recost import recost, recosted
+from nas.search.recost import Plan, recost, recosted
 from nas.search.workers import Workers, workers_of
 from nas.space.arch import Arch
 
@@ -87,9 +87,22 @@ def search(
         problem = found.evaluations.problem
         front = front_of(problem, found.evaluations.genomes, found.evaluations.metrics)
         plans = recost(problem.table, front.genomes, workers)
-    front = recosted(front, plans)
-    write_front(front, out, found.evaluations.metrics, {"plan": [plan.status for plan in plans]})
-    return _write(run.config, front, out, len(found.evaluations), measured.fingerprint)
+    found_before = len(front)
+    front, plans = recosted(front, plans)
+    if len(front) < found_before:
+        say(f"left out {found_before - len(front)} of {found_before}: as compiled, dominated or over a limit")
+    shown = {"plan": [plan.status for plan in plans], "fits_sram": [str(plan.fits).lower() for plan in plans]}
+    written = write_front(front, out, found.evaluations.metrics, shown)
+    _say_what_is_missing(say, plans, written)
+    return _write(run.config, front, plans, out, len(found.evaluations), measured.fingerprint)
+
+
+def _say_what_is_missing(say: Callable[[str], None], plans: Sequence[Plan], written: Sequence[Path]) -> None:
+    if large := [f"{i:02d}" for i, plan in enumerate(plans) if not plan.fits]:
+        hint = "set search.limits={sram_bytes: N}, or raise the memory of the target"
+        say(f"warning: the SRAM does not hold network {', '.join(large)} of the front; {hint}")
+    if not can_plot():
+        say(f"no picture beside {written[0]}: pip install 'h4hc[plot]'")
 
 
 def problem_of(run: Run, classes: int, progress: Callable[[int, int], None], workers: Workers) -> SearchProblem:
@@ -117,7 +130,7 @@ def read_networks(folder: Path) -> list[Network]:
         raise IntegrityError("the result of the search is damaged", (str(path),), str(error), hint) from error
 
 
-def _write(config: RunConfig, front: Front, out: Path, evaluated: int, fingerprint: str) -> Tree:
+def _write(config: RunConfig, front: Front, plans: Sequence[Plan], out: Path, evaluated: int, fingerprint: str) -> Tree:
     """search.json and archs/NN.json; search.json comes last, so that it stands for a finished search."""
     space = front.problem.space
     names = [n for n in (ACCURACY, *METRICS) if n in front.metrics.columns]
@@ -126,7 +139,8 @@ def _write(config: RunConfig, front: Front, out: Path, evaluated: int, fingerpri
     for i, genome in enumerate(front.genomes):
         metrics = {n: float(front.metrics[n][i]) if n == ACCURACY else int(front.metrics[n][i]) for n in names}
         arch = space.arch(genome).to_json()
-        networks.append({"network": i, "metrics": metrics, "genome": [int(g) for g in genome], "arch": arch})
+        plan = {"plan": plans[i].status, "fits_sram": plans[i].fits}
+        networks.append({"network": i, "metrics": metrics, **plan, "genome": [int(g) for g in genome], "arch": arch})
         write_whole(out / ARCHS / f"{i:02d}.json", json.dumps(arch, indent=1).encode() + b"\n")
     tree = {
         "space": space.spec.name, "target": config.hardware.target, "sets": list(config.hardware.sets),

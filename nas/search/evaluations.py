@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +25,21 @@ HEAD = ("evaluation", "generation", "genome", "feasible")
 
 @dataclass
 class Evaluations:
-    """genomes [N, genes], generation [N], metrics by name [N]; path: the CSV, None for none."""
+    """genomes [N, genes], generation [N], metrics by name [N]; path: the CSV, None for none.
+
+    What is in the file already and is what would be written stays untouched: a finished log is never shorter again.
+    """
 
     problem: SearchProblem
     path: Path | None = None
     parts: list[tuple[int, Ints, Metrics]] = field(default_factory=list)
+    _written: int = 0
+    _digest: Any = field(default_factory=hashlib.sha256)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the CSV so far."""
+        return str(self._digest.hexdigest())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -62,25 +74,40 @@ class Evaluations:
         columns = [_texts(metrics[name], name) for name in self.names]
         for i, (row, fits, *values) in enumerate(zip(genomes.tolist(), feasible, *columns, strict=True)):
             writer.writerow((first + i, generation, "-".join(map(str, row)), fits, *values))
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("w" if first == 0 else "a", encoding="utf-8", newline="") as file:
-            file.write(out.getvalue())
+        self._append(self.path, out.getvalue().encode())
 
-    def restore(self, count: int) -> None:
-        """Read the first `count` back and drop what was written behind them. Raises IntegrityError where they miss."""
+    def _append(self, path: Path, text: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        with path.open("r+b") as file:
+            file.seek(self._written)
+            if file.read(len(text)) != text:
+                file.seek(self._written)
+                file.truncate()
+                file.write(text)
+        self._written += len(text)
+        self._digest.update(text)
+
+    def restore(self, count: int, sha256: str) -> None:
+        """Read the first `count` back and drop what was written behind them; sha256: of the CSV up to there.
+
+        Raises IntegrityError where they miss or are others.
+        """
         assert self.path is not None
         try:
             lines = self.path.read_bytes().splitlines(keepends=True)[: count + 1]
+            self._digest = hashlib.sha256(b"".join(lines))
+            if self.sha256 != sha256:
+                raise ValueError("it is not what was written")
             rows = list(csv.DictReader(io.StringIO(b"".join(lines).decode())))
             genomes = np.array([[int(i) for i in row["genome"].split("-")] for row in rows], np.int64)
             columns = {name: np.array([float(row[name]) for row in rows]) for name in self.names}
             generation = np.array([int(row["generation"]) for row in rows])
-            if len(rows) != count or not lines[-1].endswith(b"\n"):
-                raise ValueError(f"{len(rows)} evaluations of {count}")
         except (OSError, ValueError, KeyError, TypeError) as error:
             hint = "start the search anew, in another folder"
             raise IntegrityError("the log of evaluations is damaged", (str(self.path),), str(error), hint) from error
-        os.truncate(self.path, sum(map(len, lines)))
+        self._written = sum(map(len, lines))
+        os.truncate(self.path, self._written)
         for number in np.unique(generation):
             here = generation == number
             self.parts.append((int(number), genomes[here], Metrics({n: c[here] for n, c in columns.items()})))

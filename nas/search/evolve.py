@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from h4hc.api import write_whole
 from h4hc.errors import IntegrityError, MissingToolError, UserError
 from nas.search.evaluations import Evaluations
-from nas.search.problem import Metrics, SearchProblem, nothing_feasible
+from nas.search.problem import Metrics, SearchProblem, illegal, nothing_feasible
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -61,14 +61,25 @@ def evolve(
     """
     config = config or EvolveConfig()
     problem.check_reachable(config.seed)
-    run = _Run(problem, config, folder, start)
-    while run.generation < config.generations and run.step():
-        progress(run.generation, config.generations)
-    found = run.evaluations
+    found = explore(problem, config, folder, start, progress)
     metrics = found.metrics
     if not problem.feasible(metrics).any():
         raise nothing_feasible(problem, metrics, found.genomes)
     return found
+
+
+def explore(
+    problem: SearchProblem,
+    config: EvolveConfig,
+    folder: Path | None = None,
+    start: Ints | None = None,
+    progress: Callable[[int, int], None] = lambda generation, total: None,
+) -> Evaluations:
+    """As `evolve`, whether some network keeps the limits or none does."""
+    run = _Run(problem, config, folder, start)
+    while run.generation < config.generations and run.step():
+        progress(run.generation, config.generations)
+    return run.evaluations
 
 
 class _Run:
@@ -85,6 +96,8 @@ class _Run:
         self.algorithm = _algorithm(self)
         state = self._read()
         if state is None:
+            if folder:
+                (folder / LOG).unlink(missing_ok=True)  # of a search that came to no state
             self.waiting = self.new(np.concatenate([first, self.sample()]), config.population)
         else:
             self._restore(state)
@@ -109,7 +122,7 @@ class _Run:
     def new(self, genomes: Ints, most: int) -> Ints:
         """Those that were never evaluated, each once, `most` at most; they count as evaluated from now on."""
         kept: list[int] = []
-        for i, row in enumerate(genomes.astype(np.int8)):
+        for i, row in enumerate(genomes):
             name = row.tobytes()
             if name not in self.seen and len(kept) < most:
                 self.seen.add(name)
@@ -149,6 +162,7 @@ class _Run:
             "search": self.key,
             "generation": self.generation,
             "evaluations": len(self.evaluations),
+            "log_sha256": self.evaluations.sha256,
             "random": self.algorithm.random_state.bit_generator.state,
             "population": population.get("X").tolist(),
             "rank": [int(r) for r in population.get("rank")],
@@ -164,8 +178,8 @@ class _Run:
         path = self.folder / STATE
         if not path.exists():
             return None
-        digest, _, body = path.read_text().rstrip("\n").partition("\n")
-        if digest != hashlib.sha256(body.encode()).hexdigest():
+        digest, _, body = path.read_bytes().rstrip(b"\n").partition(b"\n")
+        if digest != hashlib.sha256(body).hexdigest().encode():
             hint = "start the search anew, in another folder"
             raise IntegrityError("the state of the search is damaged", (str(path),), hint=hint)
         state: dict[str, Any] = json.loads(body)
@@ -178,7 +192,7 @@ class _Run:
         """Population with ranks, random numbers and what was evaluated, as after that generation."""
         from pymoo.core.population import Population
 
-        self.evaluations.restore(state["evaluations"])
+        self.evaluations.restore(state["evaluations"], state["log_sha256"])
         self.generation = state["generation"]
         self.new(self.evaluations.genomes, len(self.evaluations))
         at = {row.tobytes(): i for i, row in enumerate(self.evaluations.genomes)}
@@ -237,8 +251,8 @@ def _cross(parents: Ints, chance: float, rng: np.random.Generator) -> Ints:
 
 
 def _mutate(rows: Ints, legal: tuple[tuple[int, ...], ...], chance: float, rng: np.random.Generator) -> Ints:
-    """Each gene is drawn anew from its legal values with this chance; one gene at least."""
-    hit = rng.random(rows.shape) < chance
+    """Each gene is drawn anew from its legal values with this chance; one gene at least, and all that are illegal."""
+    hit = (rng.random(rows.shape) < chance) | illegal(rows, legal)
     hit[np.arange(len(rows)), rng.integers(rows.shape[1], size=len(rows))] = True
     drawn = np.stack([np.asarray(values)[rng.integers(len(values), size=len(rows))] for values in legal], axis=1)
     made: Ints = np.where(hit, drawn, rows)

@@ -202,7 +202,7 @@ def write_front(
     folder.mkdir(parents=True, exist_ok=True)
     files = {"front.csv": front_csv(front, extra)}
     picture = None
-    if len(front.problem.objectives) > 1 and _can_plot():
+    if len(front.problem.objectives) > 1 and can_plot():
         picture = files["pareto.png"] = front_png(front, evaluated)
     files["pareto.html"] = front_html(front, picture, extra)
     for name, data in files.items():
@@ -210,7 +210,8 @@ def write_front(
     return tuple(folder / name for name in files)
 
 
-def _can_plot() -> bool:
+def can_plot() -> bool:
+    """Whether matplotlib is there."""
     import importlib.util
 
     return importlib.util.find_spec("matplotlib") is not None

@@ -41,8 +41,8 @@ class Costs:
 
     latency_ps, energy_pj: of the plan that is optimal for the objective (where `proved`; else of a good one). bound: no
     plan has less of the objective. cim_bytes: what the plan keeps in the weight store. sram_bytes: live tensors at the
-    peak, plus all weights where a device of the system reads weights from SRAM (an upper bound then).
-    weight_bytes: of the whole network.
+    peak before placement (in place needs less, copies in another layout more), plus all weights where a device of the
+    system reads weights from SRAM (an upper bound of them). weight_bytes: of the whole network.
     """
 
     latency_ps: Ints

@@ -127,7 +127,7 @@ class Predictor:
             "fitted": fitted.tolist(),
             "seed": self.seed,
             "kind": self.kind,
-            "tau": self.tau,
+            "tau": {kind: None if np.isnan(tau) else tau for kind, tau in self.tau.items()},  # JSON has no nan
         }
         return json.dumps(tree, indent=1) + "\n"
 
@@ -142,11 +142,12 @@ class Predictor:
             tree = json.loads(path.read_bytes())
             encoder = Encoder(tuple((name, tuple(values)) for name, values in tree["genes"]))
             rows, values = np.array(tree["genomes"], np.int64), np.array(tree["accuracies"], np.float64)
-            known = encoder, rows, values, int(tree["seed"]), str(tree["kind"]), dict(tree["tau"])
+            tau = {str(kind): float("nan") if value is None else float(value) for kind, value in tree["tau"].items()}
+            known = encoder, rows, values, int(tree["seed"]), str(tree["kind"]), tau
             fitted = np.array(tree["fitted"], np.float64)
         except OSError as error:
             raise UserError("cannot read the predictor", (str(path),), str(error)) from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise IntegrityError("the predictor is damaged", (str(path),), str(error), "fit it again") from error
         if encoder != Encoder.of(space):
             raise UserError("the predictor was fitted on another search space", (str(path),), hint="fit it again")

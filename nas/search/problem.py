@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from h4hc.api import NO_PLAN
 from h4hc.errors import InfeasibleError, Problem, UserError
 from nas.search.hardware import METRICS, HardwareTable
-from nas.search.sealed import source_sha256
+from nas.search.sealed import search_sha256
 from nas.space.space import Allowed, SearchSpace
 
 Ints = NDArray[np.int64]
@@ -93,7 +93,7 @@ class SearchProblem:
         tree = {
             "space": self.space.spec.model_dump(mode="json"),
             "target": [table.system_sha256, table.objective.value],
-            "program": source_sha256(),  # costs of another h4hc may be others
+            "program": search_sha256(),  # another h4hc, or another scikit-learn, may find other networks
             "objectives": self.objectives,
             "limits": dict(self.limits),
             "allowed": dict(self.allowed) if self.allowed else {},
@@ -129,6 +129,8 @@ class SearchProblem:
         choices = self.space.choices(self.allowed)
         starts = [self.space.minimum(self.allowed), self.space.maximum(self.allowed)]
         rows = np.concatenate([np.array(starts), self.space.sample(np.random.default_rng(seed), STARTS, self.allowed)])
+        least = np.array([legal[0] for legal in choices], np.int64)
+        rows = np.where(illegal(rows, choices), least, rows)
         values = self._metric(rows, name)
         for _ in range(MOST_ROUNDS):
             before = values.copy()
@@ -150,6 +152,16 @@ class SearchProblem:
         return np.where(lost, float(NO_PLAN), costs.metric(name).astype(np.float64))
 
 
+def illegal(rows: Ints, choices: Sequence[Sequence[int]]) -> NDArray[np.bool_]:
+    """[N, genes] where a gene has a value that is not allowed.
+
+    In a canonical genome it has no effect there; beside other genes it would.
+    """
+    columns = [~np.isin(column, legal) for column, legal in zip(rows.T, choices, strict=True)]
+    found: NDArray[np.bool_] = np.stack(columns, axis=1)
+    return found
+
+
 def metric_problems(objectives: Sequence[str], limits: Mapping[str, float]) -> list[Problem]:
     """What is wrong with the objectives and limits of a search, whatever its space and system."""
     known = (ACCURACY, *METRICS)
@@ -163,7 +175,18 @@ def metric_problems(objectives: Sequence[str], limits: Mapping[str, float]) -> l
     for name, limit in limits.items():
         if not np.isfinite(limit) or limit < 0:
             problems.append(Problem(f"the limit of {name} must be a number of 0 or more", why=f"it is {limit}"))
+        elif name == ACCURACY and limit > 1:
+            hint = f"{limit / 100:g} for {limit:g} %" if limit <= 100 else ""
+            problems.append(Problem("the limit of accuracy is a share, 1 at most", why=f"it is {limit:g}", hint=hint))
     return problems
+
+
+def measured_problems(objectives: Sequence[str], limits: Mapping[str, float]) -> list[Problem]:
+    """What is wrong, beside metric_problems, with the objectives and limits of a search that measures accuracy."""
+    if ACCURACY in (*objectives, *limits):
+        return []
+    what, hint = "the search measures accuracy, and nothing asks for it", "add it to search.objectives or search.limits"
+    return [Problem(what, why=f"objectives: {', '.join(objectives)}", hint=hint)]
 
 
 def has_plan(metrics: Metrics) -> NDArray[np.bool_]:

@@ -17,10 +17,10 @@ from h4hc.api import write_whole
 from h4hc.errors import IntegrityError, UserError
 from nas.search.accuracy import Measured
 from nas.search.evaluations import Evaluations
-from nas.search.evolve import EvolveConfig, evolve
+from nas.search.evolve import EvolveConfig, explore
 from nas.search.front import front_of
 from nas.search.predictor import LEAST, Predictor
-from nas.search.problem import SearchProblem, nothing_feasible
+from nas.search.problem import ACCURACY, SearchProblem, measured_problems, nothing_feasible
 
 Ints = NDArray[np.int64]
 SETTINGS = "settings.json"  # what a folder's search was asked
@@ -66,9 +66,12 @@ def search(
 
     folder: of this search alone; keeps `settings.json`, `measured.csv`, `predictor.json` and a folder for the evolution
     of each round. What a stopped search measured is in the cache of `measured`, so the same call goes on to the same
-    result. Raises what `evolve` raises; UserError for the folder of another search.
+    result. Raises what `evolve` raises; UserError for the folder of another search, and where accuracy is neither
+    objective nor limit.
     """
     config = config or RoundsConfig()
+    if problems := measured_problems(problem.objectives, problem.limits):
+        raise UserError.of(tuple(problems))
     problem = replace(problem, accuracy=measured, of=measured.fingerprint)
     problem.check_reachable(config.evolve.seed)
     if folder:
@@ -82,9 +85,8 @@ def search(
         settings = replace(config.evolve, seed=config.evolve.seed + number)
         start = front_of(problem, found.genomes, found.metrics).genomes[: settings.population]
         place = folder / f"round{number}" if folder else None
-        made = evolve(predicted, settings, folder=place, start=start)
-        front = front_of(predicted, made.genomes, made.metrics)
-        _measure(found, number, _spread(front.genomes, front.values, found.genomes, config.per_round))
+        made = explore(predicted, settings, place, start)
+        _measure(found, number, _promising(predicted, made, found.genomes, config.per_round))
     predictor = _fit(found, config.evolve.seed)
     if folder:
         predictor.save(folder / "predictor.json")
@@ -136,6 +138,20 @@ def _once(genomes: Ints) -> Ints:
     """Each genome where it stands first."""
     _, first = np.unique(genomes, axis=0, return_index=True)
     return genomes[np.sort(first)]
+
+
+def _promising(predicted: SearchProblem, made: Evaluations, known: Ints, count: int) -> Ints:
+    """Genomes to measure: of the predicted front; where no prediction keeps the limits, those that come nearest."""
+    metrics, genomes = made.metrics, made.genomes
+    front = front_of(predicted, genomes, metrics)
+    if len(front):
+        return _spread(front.genomes, front.values, known, count)
+    hardware = {name: limit for name, limit in predicted.limits.items() if name != ACCURACY}
+    if not replace(predicted, limits=hardware).feasible(metrics).any():
+        raise nothing_feasible(predicted, metrics, genomes)
+    old = {row.tobytes() for row in known}
+    order = np.maximum(predicted.violations(metrics), 0).sum(axis=1).argsort(kind="stable")
+    return genomes[[i for i in order if genomes[i].tobytes() not in old][:count]]
 
 
 def _spread(genomes: Ints, values: NDArray[np.float64], known: Ints, count: int) -> Ints:

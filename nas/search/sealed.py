@@ -5,16 +5,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from importlib import resources
+from collections.abc import Mapping
+from importlib import metadata, resources
 from pathlib import Path
 
 from h4hc.api import program_sha256, seal, unseal, write_whole
 
-SOURCES = {
-    "space": (),
-    "supernet": (),
-    "search": ("blocks.py", "slots.py"),
-}  # what decides about blocks; () = all files
+BLOCKS = ("blocks.py", "slots.py")  # of this folder: what decides about blocks
+LIBRARIES = ("moocore", "pymoo", "scikit-learn", "scipy", "torch")  # beside those of h4hc
 
 
 class Sealed:
@@ -47,8 +45,20 @@ def _key(name: str) -> str:
 @functools.cache
 def source_sha256() -> str:
     """Hash of h4hc, its libraries, and the code of nas that decides what a network looks like."""
-    digest = hashlib.sha256(program_sha256().encode())
-    for folder, names in SOURCES.items():
+    return _hash(program_sha256(), {"space": (), "supernet": (), "search": BLOCKS})
+
+
+@functools.cache
+def search_sha256() -> str:
+    """Hash of all that a search depends on beside its settings: source_sha256, the code of the search, libraries."""
+    versions = [f"{library} {metadata.version(library)}" for library in LIBRARIES]
+    return _hash("\n".join([source_sha256(), *versions]), {"search": ()})
+
+
+def _hash(begin: str, sources: Mapping[str, tuple[str, ...]]) -> str:
+    """Of a text and of the code in folders of nas; () = all files."""
+    digest = hashlib.sha256(begin.encode())
+    for folder, names in sources.items():
         for file in sorted((resources.files("nas") / folder).iterdir(), key=lambda f: f.name):
             if file.name.endswith(".py") and (not names or file.name in names):
                 digest.update(f"{folder}/{file.name}\n".encode() + file.read_bytes())

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 from h4hc.errors import IntegrityError, LimitError, MissingToolError, UserError
-from nas.search.sealed import source_sha256
+from nas.search.sealed import search_sha256
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -135,11 +135,11 @@ class Ray:
                 raise LimitError(
                     "Ray lost a piece of work", why=why, hint="run it again; what is known is kept"
                 ) from error
-            if program != source_sha256():
+            if program != search_sha256():
                 hint = "install the same h4hc, and the same libraries, everywhere"
                 raise IntegrityError("a node of the Ray cluster runs another h4hc, or other libraries", hint=hint)
             yield answer
 
 
 def _call(work: Callable[[A], B], item: A) -> tuple[str, B]:
-    return source_sha256(), work(item)
+    return search_sha256(), work(item)

@@ -14,7 +14,7 @@ from nas.yaml_file import parse_model, read_text
 
 CO_DESIGN = Path(__file__).with_name("co_design.yaml")
 NEEDED = {ACCURACY, "latency_ps", "energy_pj"}  # objectives: what the fronts are compared by
-Name = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(pattern=r"^[^|`<>\r\n]+$")]  # stands in tables of Markdown
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -65,6 +66,20 @@ def test_the_same_seed_gives_the_same_front(cli: Cli, config: Path, searched: Pa
         assert (tmp_path / "same" / "search" / name).read_bytes() == (searched / "search" / name).read_bytes()
     other = (tmp_path / "other" / "search" / "search.json").read_bytes()
     assert other != (searched / "search" / "search.json").read_bytes()
+
+
+def test_networks_that_the_memory_does_not_hold_are_told(cli: Cli, copied: Path) -> None:
+    """As `h4hc compile` warns: in the words of the search, in its table and its JSON."""
+    sets = ("--set", "hardware.sets=[sram.size_bytes=1024]", "--set", "hardware.target=cim")
+    done = cli("search", copied, "-o", copied / "small", *sets, "--json")
+    assert done.code == 0, done.err
+    assert "the SRAM does not hold network 00" in done.err
+    large = [n["metrics"]["sram_bytes"] > 1024 for n in done.json["front"]]
+    assert any(large)
+    assert [not n["fits_sram"] for n in done.json["front"]] == large
+    with (copied / "small" / "front.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["fits_sram"] for row in rows] == [("true", "false")[over] for over in large]
 
 
 def test_exported_files_stand_alone(cli: Cli, searched: Path, tmp_path: Path) -> None:

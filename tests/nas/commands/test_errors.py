@@ -119,6 +119,17 @@ def test_an_unknown_metric_is_named_before_anything_is_measured(cli: Cli, copied
     assert "there is no metric 'speed'" in done.err
 
 
+def test_metrics_that_make_no_search(cli: Cli, copied: Path) -> None:
+    """Accuracy that nothing asks for; accuracy in percent, of which no network has 80."""
+    for given, said in (
+        ("search.objectives=[latency_ps, energy_pj]", "the search measures accuracy, and nothing asks for it"),
+        ("search.limits={accuracy: 80}", "0.8 for 80 %"),
+    ):
+        done = cli("search", copied, "-o", copied / "x", "--set", given)
+        assert (done.code, said in done.err) == (2, True), done.err
+    assert not (copied / "x").exists()
+
+
 def test_a_damaged_checkpoint(cli: Cli, copied: Path) -> None:
     """Exit 11, naming the file, for every command that reads it; what was searched is untouched."""
     checkpoint = newest(copied / "checkpoints")

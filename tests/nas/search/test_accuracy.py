@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from h4hc.errors import IntegrityError, UserError
+from h4hc.errors import InfeasibleError, IntegrityError, UserError
 from nas.search.accuracy import EvalCache, Evaluator, Measured
 from nas.search.evolve import EvolveConfig
 from nas.search.front import compare, front_of
+from nas.search.predictor import Predictor
 from nas.search.problem import SearchProblem
 from nas.search.random_search import random_search
 from nas.search.rounds import RoundsConfig, first_genomes, search
@@ -146,6 +148,50 @@ def test_stopped_rounds_go_on_to_the_same_result(problem: SearchProblem, space: 
     assert (again.evaluations.genomes == straight.evaluations.genomes).all()
     for name in ("measured.csv", "predictor.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_limit_that_no_prediction_keeps_is_measured_nevertheless(problem: SearchProblem, space: SearchSpace) -> None:
+    """Predictions are smoother than accuracies: one network measured is better than all of them. It is a result."""
+    first = first_genomes(problem, CONFIG.first, CONFIG.evolve.seed)
+    lucky, best = tuple(first[7].tolist()), 0.97
+    measured = Measured(lambda genome: best if tuple(genome) == lucky else Formula(space).one(genome), "rough")
+    limited = replace(problem, limits={"accuracy": best})
+    predicted = Predictor.fit(space, first, measured(first))(space.sample(np.random.default_rng(0), 5000))
+    assert predicted.max() < best
+    found = search(limited, measured, CONFIG).evaluations
+    front = front_of(limited, found.genomes, found.metrics)
+    assert lucky in map(tuple, front.genomes.tolist())
+    assert (front.metrics["accuracy"] >= best).all()
+    assert len(found) == CONFIG.budget
+    with pytest.raises(InfeasibleError, match="none of 28 networks keeps all limits: accuracy >= 1"):
+        search(replace(problem, limits={"accuracy": 1.0}), measured, CONFIG)
+
+
+def test_a_search_without_accuracy_is_refused(problem: SearchProblem, space: SearchSpace) -> None:
+    measured = Measured(Formula(space).one, "f")
+    with pytest.raises(UserError, match="nothing asks for it"):
+        search(replace(problem, objectives=("latency_ps", "energy_pj")), measured, CONFIG)
+    assert measured.calls == 0
+    limited = replace(problem, objectives=("latency_ps", "energy_pj"), limits={"accuracy": 0.7})
+    found = search(limited, measured, CONFIG).evaluations
+    assert (front_of(limited, found.genomes, found.metrics).metrics["accuracy"] >= 0.7).all()
+
+
+def test_what_is_logged_is_never_shorter_again(
+    problem: SearchProblem, space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finished search that is read back and killed half-way leaves its log whole."""
+    measured = Measured(Formula(space).one, "f")
+    search(problem, measured, CONFIG, folder=tmp_path)
+    before = (tmp_path / "measured.csv").read_bytes()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Predictor, "fit", killed)
+    with pytest.raises(KeyboardInterrupt):
+        search(problem, measured, CONFIG, folder=tmp_path)
+    assert (tmp_path / "measured.csv").read_bytes() == before
 
 
 def test_the_first_networks_span_the_latencies(problem: SearchProblem, space: SearchSpace) -> None:

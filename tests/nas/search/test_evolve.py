@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,6 +100,23 @@ def test_restricted_genes_stay_as_they_are(problem: SearchProblem, space: Search
     ).all()
 
 
+def test_restrictions_hold_where_a_gene_wakes_up(problem: SearchProblem, every: Ints) -> None:
+    """A gene without effect is 0 in a canonical genome, allowed or not; mixed with others it must not count as 0."""
+    space = problem.space
+    limited = replace(problem, allowed={"s1.expand": [3], "s2.mlp_ratio": [2]})
+
+    def kept(genome: Ints) -> bool:
+        first, second = space.arch(genome).stages
+        return (first.block == "conv" or first.expand == 3) and (not second.attention_depth or second.mlp_ratio == 2)
+
+    assert all(map(kept, evolve(limited, QUICK).genomes))
+    legal = every[[kept(genome) for genome in every]]
+    least = float(problem.table.estimate(legal).weight_bytes.min())
+    value, genome = limited.nearest("weight_bytes")
+    assert value == least > float(problem.table.estimate(every).weight_bytes.min())
+    assert kept(np.array(genome))
+
+
 def test_a_space_smaller_than_the_budget_is_searched_whole(problem: SearchProblem) -> None:
     few = replace(problem, allowed={"s1.*": [16, 1, "mbconv", 3, 2], "stem.width": [8]})
     assert len(evolve(few, QUICK)) == len(random_search(few, 10_000)) == 80
@@ -131,6 +149,9 @@ def test_bad_problems_name_all_faults(space: SearchSpace, table: HardwareTable) 
     with pytest.raises(UserError) as raised:
         SearchProblem(space, table, Formula(space), ("accuracy", "speed"), {"weight": 1.0, "latency_ps": -1.0})
     assert len(raised.value.problems) == 3
+    with pytest.raises(UserError, match="a share, 1 at most") as share:
+        SearchProblem(space, table, Formula(space), limits={"accuracy": 80})
+    assert share.value.problems[0].hint == "0.8 for 80 %"
     with pytest.raises(UserError, match="objectives, each once"):
         SearchProblem(space, table, Formula(space), ("accuracy", "accuracy"))
     single = space.spec.model_dump()
@@ -158,13 +179,46 @@ def test_folders_are_not_mixed_up(problem: SearchProblem, tmp_path: Path) -> Non
         evolve(problem, short, folder=tmp_path)
 
 
-def test_a_lost_log_is_told(problem: SearchProblem, tmp_path: Path) -> None:
+def _no_state(text: bytes) -> bytes:
+    return b"\xff" + text
+
+
+def _short(text: bytes) -> bytes:
+    return b"\n".join(text.splitlines()[:10])
+
+
+def _other_accuracies(text: bytes) -> bytes:
+    return text.replace(b",0.7", b",0.9").replace(b",0.8", b",0.9")
+
+
+def _other_genomes(text: bytes) -> bytes:
+    return text.replace(b"-1-", b"-0-")
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"), [(STATE, _no_state), (LOG, _short), (LOG, _other_accuracies), (LOG, _other_genomes)]
+)
+def test_a_damaged_file_is_told(
+    problem: SearchProblem, tmp_path: Path, file: str, damage: Callable[[bytes], bytes]
+) -> None:
     short = replace(QUICK, generations=2)
     evolve(problem, short, folder=tmp_path)
-    log = tmp_path / LOG
-    log.write_text("\n".join(log.read_text().splitlines()[:10]))
-    with pytest.raises(IntegrityError, match="log of evaluations is damaged"):
+    path = tmp_path / file
+    before = path.read_bytes()
+    path.write_bytes(damage(before))
+    assert path.read_bytes() != before
+    with pytest.raises(IntegrityError, match="damaged"):
         evolve(problem, short, folder=tmp_path)
+
+
+def test_a_log_without_a_state_is_begun_anew(problem: SearchProblem, tmp_path: Path) -> None:
+    short = replace(QUICK, generations=2)
+    evolve(problem, short, folder=tmp_path)
+    state, log = ((tmp_path / name).read_bytes() for name in (STATE, LOG))
+    (tmp_path / STATE).unlink()
+    (tmp_path / LOG).write_bytes(log + b"40,3,more\n")
+    evolve(problem, short, folder=tmp_path)
+    assert [(tmp_path / name).read_bytes() for name in (STATE, LOG)] == [state, log]
 
 
 # --- operators ---------------------------------------------------------------------------------------------
@@ -182,7 +236,9 @@ def test_crossover_takes_each_gene_of_a_parent_and_mutation_any_legal_value() ->
         counts = [(column == value).mean() for value in values]
         assert sum(counts) == 1
         assert min(counts) > 0.8 / len(values)
-    changed = (evolve_module._mutate(np.full((4000, 6), 9), legal, 0.1, rng) != 9).mean()
+    assert np.isin(evolve_module._mutate(np.full((4000, 6), 9), legal, 0.1, rng), (0, 1, 2, 3, 5)).all()  # 9 is illegal
+    many = (tuple(range(1000)),) * 6
+    changed = (evolve_module._mutate(np.full((4000, 6), 9), many, 0.1, rng) != 9).mean()
     assert 0.2 < changed < 0.3  # 1 of 6 for sure, 0.1 of the others
 
 

@@ -50,11 +50,14 @@ def test_a_saved_predictor_predicts_the_same(
     assert path.read_bytes() == again
 
 
-def test_constant_accuracies_have_no_tau(space: SearchSpace) -> None:
+def test_constant_accuracies_have_no_tau(space: SearchSpace, tmp_path: Path) -> None:
     genomes = space.sample(np.random.default_rng(0), 20)
     found = Predictor.fit(space, genomes, np.full(20, 0.5))
     assert all(np.isnan(tau) for tau in found.tau.values())
     assert np.allclose(found.predict(genomes), 0.5)
+    found.save(tmp_path / "p.json")
+    assert "NaN" not in (tmp_path / "p.json").read_text()  # no JSON
+    assert all(np.isnan(tau) for tau in Predictor.load(tmp_path / "p.json", space).tau.values())
 
 
 def test_wrong_use(fitted: Predictor, space: SearchSpace, tmp_path: Path) -> None:
