@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,7 +64,8 @@ def train(
     raise_all(problems)
     if budget is not None:
         unit, _, number = budget.partition("=")
-        sets = (*sets, f"training.budget={{{unit}: {float(number):g}}}")
+        value = float(number)
+        sets = (*sets, f"training.budget={{{unit}: {int(value) if value.is_integer() else value}}}")
     with _interruptible():
         tree = _nas("train")(config, folder, sets, resume, dry_run, console.level >= 0, console.say)
     if tree is None:  # a rank other than the first
@@ -227,7 +229,7 @@ def _budget_problems(budget: str | None, sets: tuple[str, ...]) -> list[Problem]
     unit, _, number = budget.partition("=")
     found = []
     try:
-        fits = unit in BUDGETS and float(number) > 0
+        fits = unit in BUDGETS and 0 < float(number) < math.inf
     except ValueError:
         fits = False
     if not fits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from h4hc.errors import UserError
 from nas.checks import check_config
@@ -47,7 +49,7 @@ def train(
             tree = _forecast(Run(Path(), settings), here)
         else:
             assert folder is not None
-            run = open_run(folder, sets, ("training",)) if resume else begin(folder, settings)
+            run = open_run(folder, sets, ("training",)) if resume else _begun(folder, settings, here)
             tree = fit(run, resume, show and here.first, tell, here)
         return tree if here.first else None
 
@@ -65,6 +67,14 @@ def _settings(config: str | None, folder: Path | None, sets: tuple[str, ...], re
     return found
 
 
+def _begun(folder: Path, settings: RunConfig, here: Ranks) -> Run:
+    """A new run: the first rank makes its folder, the others read it. Two that write it would meet half-made files."""
+    if here.first:
+        begin(folder, settings)
+    here.wait()
+    return open_run(folder)
+
+
 def fit(run: Run, resume: bool, show: bool, say: Callable[[str], None], here: Ranks | None = None) -> Tree:
     """Train the supernet of a run to the end of its budget."""
     data = run.data()
@@ -73,6 +83,7 @@ def fit(run: Run, resume: bool, show: bool, say: Callable[[str], None], here: Ra
     panel = Panel(run, data.for_search())
     with progress_bar() if show else nullcontext() as observe:
         trainer = Trainer(net, data.for_search(), run.config.training, run.folder, here, panel, observe)
+        panel.average = trainer.learner.average if run.config.averaged else None
         try:
             found = trainer.fit(resume)
         except KeyboardInterrupt:
@@ -94,7 +105,10 @@ def evaluator(run: Run, net: Supernet, data: SearchData) -> Evaluator:
 
 
 class Panel:
-    """Accuracies of the largest, the smallest and the largest conv-only network, on validation images."""
+    """Accuracies of the largest, the smallest and the largest conv-only network, on validation images.
+
+    average: the averaged weights, where search is to use them; None: those of the network.
+    """
 
     def __init__(self, run: Run, data: SearchData) -> None:
         space = run.config.of_space
@@ -104,8 +118,12 @@ class Panel:
         if zero:
             self._genomes["max_conv"] = space.maximum(zero)
         self.last: dict[str, float] = {}
+        self.average: dict[str, Tensor] | None = None
 
     def __call__(self, net: Supernet) -> dict[str, float]:
+        if self.average is not None:
+            net = copy.deepcopy(net)
+            net.load_state_dict(self.average)
         asked = evaluator(self._run, net, self._data)
         self.last = {name: asked(genome) for name, genome in self._genomes.items()}
         return self.last

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,15 @@ import torch
 from safetensors.torch import load_file
 
 from h4hc.cli import run
-from nas.config import load_config
+from nas.commands import train as train_command
+from nas.commands.train import Panel
+from nas.config import RunConfig, load_config
 from nas.data.registry import load_data
+from nas.runs import begin, open_run
 from nas.space.arch import Arch
 from nas.supernet.static import StaticNet
+from nas.training.distributed import Ranks
+from nas.training.trainer import CHECKPOINTS
 from tests.cli_call import Cli
 
 
@@ -40,6 +46,66 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(cli: Cli, config: Path,
     assert [phase["steps"] for phase in done.json["phases"]] == [4, 6]
     assert done.json["train_macs"] == sum(phase["macs"] for phase in done.json["phases"])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("budget", "key", "value"), [("steps=1000000", "steps", 1000000), ("steps=1234567", "steps", 1234567)]
+)
+def test_large_budgets_arrive_to_the_last_digit(cli: Cli, config: Path, budget: str, key: str, value: int) -> None:
+    done = cli("train", config, "--dry-run", "--json", "--budget", budget)
+    assert done.code == 0
+    assert done.json[key] == value
+
+
+def test_the_weights_that_search_uses_are_judged(cli: Cli, config: Path, tmp_path: Path) -> None:
+    """With `averaged` the accuracies of training are those of the averaged weights."""
+    sets = ("--set", "averaged=true", "--set", "training.ema=0.9", "--set", "training.evaluate_every=10")
+    done = cli("train", config, "-o", tmp_path / "run", "--json", *sets)
+    assert done.code == 0
+    run, found = open_run(tmp_path / "run"), {}
+    data = run.data()
+    for stem in ("average", "weights"):
+        net = run.net(data.classes)
+        net.load_state_dict(
+            load_file(sorted((tmp_path / "run" / CHECKPOINTS).glob("step_*"))[-1] / f"{stem}.safetensors")
+        )
+        found[stem] = Panel(run, data.for_search())(net)
+    assert done.json["accuracy_val"] == found["average"] != found["weights"]
+    last = (tmp_path / "run" / "evaluations.csv").read_text().splitlines()[-1]
+    assert last == ",".join(["20", *map(str, found["average"].values())])
+
+
+@pytest.mark.slow
+def test_two_processes_that_torchrun_starts_make_one_run(config: Path, tmp_path: Path) -> None:
+    """The command as for many GPUs; they arrive together at a folder that is not there yet."""
+    root = Path(__file__).resolve().parents[3]
+    runner = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "h4hc"]
+    call = [*runner, "nas", "train", str(config), "-o", str(tmp_path / "run"), "--json", "--budget", "steps=4"]
+    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(call, cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["steps"] == 4  # one rank speaks
+    assert len((tmp_path / "run" / "log.csv").read_text().splitlines()) == 5
+
+
+class _SecondRank(Ranks):
+    """Rank 1 of 2: what the first rank does until they meet happens in `wait`."""
+
+    def wait(self) -> None:
+        folder, settings = FIRST_RANK.pop()
+        assert not folder.exists()
+        begin(folder, settings)
+
+
+FIRST_RANK: list[tuple[Path, RunConfig]] = []
+
+
+def test_only_the_first_rank_makes_the_folder(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FIRST_RANK.append((tmp_path / "run", load_config(config)))
+    monkeypatch.setattr(train_command, "ranks", lambda device: nullcontext(_SecondRank(1, 2)))
+    monkeypatch.setattr(train_command, "fit", lambda run, *rest: {"folder": run.folder})
+    assert train_command.train(str(config), tmp_path / "run", (), False, False, False, print) is None
+    assert not FIRST_RANK
 
 
 def test_the_front_is_in_the_folder(cli: Cli, searched: Path) -> None:

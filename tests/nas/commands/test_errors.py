@@ -52,6 +52,12 @@ def test_all_wrong_options_at_once(cli: Cli, config: Path) -> None:
         assert part in done.err
 
 
+@pytest.mark.parametrize("budget", ["macs=inf", "steps=nan", "minutes=0"])
+def test_budgets_that_never_or_at_once_end(cli: Cli, config: Path, tmp_path: Path, budget: str) -> None:
+    done = cli("train", config, "-o", tmp_path / "run", "--budget", budget)
+    assert (done.code, "is no budget" in done.err) == (2, True), done.err
+
+
 def test_an_unknown_configuration_or_space(cli: Cli, config: Path, tmp_path: Path) -> None:
     done = cli("train", "tinny", "-o", tmp_path / "run")
     assert done.code == 2

@@ -15,7 +15,10 @@ from nas.study.budget import count
 from nas.study.compare import tasks
 from nas.study.design import Study, load_study
 
-NEEDED = {"single", "two-phase", "two-phase-equal-steps", "single-more-steps", "projection", "complexity-aware"}
+NEEDED = {
+    "single", "single-matched", "two-phase", "two-phase-equal-steps", "single-more-steps", "projection",
+    "complexity-aware",
+}  # fmt: skip
 
 
 def test_the_shipped_study_has_the_arms_seeds_and_data_of_its_protocol() -> None:

@@ -11,6 +11,7 @@ from nas.space.arch import Arch, StageArch
 from nas.space.space import SearchSpace, presets
 from nas.supernet.macs import macs
 from nas.supernet.static import StaticNet
+from tests.nas.supernet.cases import space_of
 
 # AlphaNet (arXiv:2102.07954): architectures of its released configuration, millions of its README.
 ALPHANET = {
@@ -39,10 +40,10 @@ def test_nasvit_as_published() -> None:
     assert macs(space.arch(space.maximum()), space.spec, IMAGENET) / 1e6 == pytest.approx(NASVIT_MAX, rel=0.01)
 
 
-@pytest.mark.parametrize("preset", presets())
+@pytest.mark.parametrize("preset", [*presets(), "odd"])
 def test_macs_are_those_that_torch_counts(preset: str) -> None:
     """On the meta device: shapes only. torch counts two operations a multiply-accumulate."""
-    space = SearchSpace.load(preset)
+    space = space_of(preset)
     for row in [space.minimum(), space.maximum(), *space.sample(np.random.default_rng(0), 2)]:
         arch = space.arch(row)
         with torch.device("meta"):

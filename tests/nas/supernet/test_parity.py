@@ -24,6 +24,9 @@ TOLERANCE = 1e-5  # of logits on onnxruntime: another order of sums, folded laye
 BIG = [pytest.param(name, marks=pytest.mark.slow) for name in ("alphanet", "h4h", "nasvit")]
 
 
+BIG_ONE = [pytest.param(name, 1, marks=pytest.mark.slow) for name in ("alphanet", "h4h", "nasvit")]
+
+
 def run(model: onnx.ModelProto, x: torch.Tensor) -> np.ndarray:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -32,17 +35,17 @@ def run(model: onnx.ModelProto, x: torch.Tensor) -> np.ndarray:
     return found
 
 
-@pytest.mark.parametrize("preset", ["tiny", *BIG])
-def test_slices_are_equal_and_onnx_is_near(preset: str) -> None:
+@pytest.mark.parametrize(("preset", "batch"), [("tiny", 1), ("odd", 2), *BIG_ONE])
+def test_slices_are_equal_and_onnx_is_near(preset: str, batch: int) -> None:
     net = random_supernet(preset)
     for arch in archs(net.space, 20):
-        stats, x = calibrated(net, arch), images(arch, net.space)
+        stats, x = calibrated(net, arch), images(arch, net.space, batch)
         plain = net.slice(arch, stats)
         with torch.no_grad():
             shared, own = net(x, arch, stats), plain(x)
         assert own.std() > 1e-3
         assert torch.equal(shared, own)
-        assert np.abs(run(write_onnx(plain), x) - own.numpy()).max() <= TOLERANCE
+        assert np.abs(run(write_onnx(plain, batch), x) - own.numpy()).max() <= TOLERANCE
 
 
 def test_slices_are_equal_in_channels_last() -> None:

@@ -80,6 +80,24 @@ def test_the_same_seed_gives_the_same_bits(space: SearchSpace, config: Make) -> 
     assert not _same(_weights(first), _weights(other))
 
 
+@pytest.mark.parametrize("conflict", ["none", "projection", "pcgrad"])
+def test_bfloat16_keeps_weights_and_moments_whole(
+    space: SearchSpace, config: Make, tmp_path: Path, conflict: str
+) -> None:
+    """On a CPU, where the casts are those of a GPU: it learns, in other bits, and resumes to the same ones."""
+    keys: dict[str, Any] = {"amp": "bf16", "conflict": conflict, "ema": 0.9, "distillation": {"loss": "alpha"}}
+    net, result = _run(space, config(**keys), tmp_path / "whole")
+    assert {tensor.dtype for tensor in load(_newest(tmp_path / "whole")).tensors["optimizer"].values()} == {
+        torch.float32
+    }
+    assert {p.dtype for p in net.parameters()} == {torch.float32}
+    assert not _same(_weights(net), _weights(_run(space, config(**keys | {"amp": "off"}))[0]))
+    _break_off(space, config(**keys), tmp_path / "stop", 5)
+    assert _same(_weights(net), _weights(_run(space, config(**keys), tmp_path / "stop", resume=True)[0]))
+    long = _run(space, config(**keys, budget={"steps": 60}, batch=20))[1]
+    assert long.loss < 0.6 * result.loss
+
+
 @pytest.mark.parametrize("keys", [{"phases": "two-phase"}, EVERYTHING, {"optimizer": {"name": "sgd", "lr": 0.1}}])
 def test_resume_gives_the_same_bits_as_no_break(
     space: SearchSpace, config: Make, tmp_path: Path, keys: dict[str, Any]
