@@ -9,8 +9,9 @@ partitions are convex and acyclic by construction.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Literal
 
 from h4hc.assignment import Assignment, Schema
@@ -20,6 +21,7 @@ from h4hc.system import HOST, MoveStep
 from h4hc.workload import Workload
 
 StepKind = Literal["op", "switch", "transfer", "cache", "layout", "quantize", "dequantize", "wake_up", "leakage"]
+BOUNDS: tuple[Literal["low", "nominal", "high"], ...] = ("low", "nominal", "high")
 ALL_DEVICES = "all devices"  # of the step that holds the leakage of a parallel schedule
 
 
@@ -70,10 +72,7 @@ class Schedule:
         """The longest way through the steps [ps]; in a sequential schedule the sum of all."""
         if self.schema is Schema.SEQUENTIAL:
             return self.work
-        low, nominal, high = (
-            max(ends(self.steps, lambda step, bound=bound: getattr(step.latency, bound)), default=0)
-            for bound in ("low", "nominal", "high")
-        )
+        low, nominal, high = (max(ends(self.steps, bound), default=0) for bound in BOUNDS)
         return Interval(low, nominal, high)
 
     @functools.cached_property
@@ -102,11 +101,11 @@ def _sum(parts: list[Interval]) -> Interval:
     return Interval(sum(p.low for p in parts), sum(p.nominal for p in parts), sum(p.high for p in parts))
 
 
-def ends(steps: Sequence[Step], duration: Callable[[Step], int]) -> list[int]:
-    """When each step ends if each begins as soon as those it waits for have ended [ps]."""
-    found: list[int] = []
+def ends(steps: Sequence[Step], bound: Literal["low", "nominal", "high"]) -> list[int]:
+    """When each step ends if each takes its latency at `bound` and begins when those it waits for have ended [ps]."""
+    duration, found = attrgetter(f"latency.{bound}"), list[int]()
     for step in steps:
-        found.append(max((found[index] for index in step.after), default=0) + duration(step))
+        found.append(max([found[index] for index in step.after], default=0) + duration(step))
     return found
 
 
@@ -141,7 +140,16 @@ class _Clock:
     ) -> None:
         self.steps.append(
             Step(
-                len(self.steps), kind, device, subject, partition, origin, self.now_ps, size_bytes, latency, energy,
+                len(self.steps),
+                kind,
+                device,
+                subject,
+                partition,
+                origin,
+                self.now_ps,
+                size_bytes,
+                latency,
+                energy,
                 (len(self.steps) - 1,) if self.steps else (),
             )
         )

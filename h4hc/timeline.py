@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from h4hc.assignment import Assignment, Schema
 from h4hc.cost import MODEL_INPUT, MODEL_OUTPUT, Border, CostTable, Port, less_hidden
 from h4hc.costtypes import ZERO, Interval
-from h4hc.schedule import ALL_DEVICES, Schedule, Step, StepKind, ends, partitions
+from h4hc.schedule import ALL_DEVICES, BOUNDS, Schedule, Step, StepKind, ends, partitions
 from h4hc.system import HOST, MoveStep
 from h4hc.workload import Op, Workload
 
@@ -102,7 +102,10 @@ class _Timeline:
         latency, energy = cost.latency, self._dynamic(cost.latency, cost.energy)
         hides = self.table.follow_up.get((op.id, device))
         if hides is not None and device == self.before and op.id not in self.assignment.breaks:
-            latency, energy = less_hidden(latency, hides.latency), less_hidden(energy, self._dynamic(hides.latency, hides.energy))
+            latency, energy = (
+                less_hidden(latency, hides.latency),
+                less_hidden(energy, self._dynamic(hides.latency, hides.energy)),
+            )
         self.before = device
         moved = op.input_bytes + op.weight_bytes + op.output_bytes
         if self.stay is None:
@@ -147,23 +150,19 @@ class _Timeline:
 
     def with_leakage(self) -> tuple[Step, ...]:
         """The steps at their times, and one for what all devices leak in the makespan."""
-        times = ends(self.steps, lambda step: step.latency.nominal)
+        times = ends(self.steps, "nominal")
         steps = [
-            Step(s.index, s.kind, s.device, s.subject, s.partition, s.origin, end - s.latency.nominal, s.size_bytes,
-                 s.latency, s.energy, s.after)
-            for s, end in zip(self.steps, times, strict=True)
-        ]  # fmt: skip
+            replace(step, start_ps=end - step.latency.nominal) for step, end in zip(self.steps, times, strict=True)
+        ]
         low, nominal, high = (
-            math.ceil(max(ends(steps, lambda step, at=at: getattr(step.latency, at)), default=0) * watts)
-            for at, watts in zip(("low", "nominal", "high"), self.table.leakage_w, strict=True)
+            math.ceil(max(ends(steps, bound), default=0) * watts)
+            for bound, watts in zip(BOUNDS, self.table.leakage_w, strict=True)
         )
         if high:
             end = max(times, default=0)
             leaks = Interval(low, nominal, high)
             after = tuple(index for index, time in enumerate(times) if time == end)[:1]
-            steps.append(
-                Step(len(steps), "leakage", ALL_DEVICES, ALL_DEVICES, "", (), end, 0, ZERO, leaks, after)
-            )
+            steps.append(Step(len(steps), "leakage", ALL_DEVICES, ALL_DEVICES, "", (), end, 0, ZERO, leaks, after))
         return tuple(steps)
 
     def _source(self, port: Port) -> tuple[str, str]:
@@ -230,9 +229,7 @@ class _Timeline:
         after = tuple(sorted({*waits, *([self.last[device]] if device in self.last else [])}))
         if not dynamic:
             energy = self._dynamic(latency, energy)
-        self.steps.append(
-            Step(index, kind, device, subject, partition, origin, 0, size_bytes, latency, energy, after)
-        )
+        self.steps.append(Step(index, kind, device, subject, partition, origin, 0, size_bytes, latency, energy, after))
         self.last[device] = index
         return index
 

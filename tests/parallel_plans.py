@@ -23,7 +23,9 @@ def parallel_problem(seed: int, max_ops: int) -> tuple[Workload, CostTable]:
     workload, table = random_problem(seed, max_ops)
     rng = random.Random(seed + 1)
     ports = tuple(replace(port, moves=tuple(_move(rng, move) for move in port.moves)) for port in table.ports)
-    arrivals = tuple(Border(b.tensor, tuple(replace(s, kind="quantize", engine=HOST) for s in b.steps)) for b in table.arrivals)
+    arrivals = tuple(
+        Border(b.tensor, tuple(replace(s, kind="quantize", engine=HOST) for s in b.steps)) for b in table.arrivals
+    )
     wakes = tuple(
         Border(c.device, (MoveStep("wake_up", c.device, 0, _times(rng, 5), _times(rng, 5), ()),))
         for c in table.capacities
@@ -57,7 +59,10 @@ def _leaky(table: CostTable) -> CostTable:
         low, nominal, high = (
             e + math.ceil(t * w)
             for t, e, w in zip(
-                (latency.low, latency.nominal, latency.high), (energy.low, energy.nominal, energy.high), LEAKAGE, strict=True
+                (latency.low, latency.nominal, latency.high),
+                (energy.low, energy.nominal, energy.high),
+                LEAKAGE,
+                strict=True,
             )
         )
         return Interval(low, nominal, high)
@@ -73,8 +78,12 @@ def _leaky(table: CostTable) -> CostTable:
 
     return replace(
         table,
-        rows=tuple(replace(r, costs=tuple(replace(c, energy=add(c.latency, c.energy)) for c in r.costs)) for r in table.rows),
-        ports=tuple(replace(p, moves=tuple(replace(m, steps=tuple(map(step, m.steps))) for m in p.moves)) for p in table.ports),
+        rows=tuple(
+            replace(r, costs=tuple(replace(c, energy=add(c.latency, c.energy)) for c in r.costs)) for r in table.rows
+        ),
+        ports=tuple(
+            replace(p, moves=tuple(replace(m, steps=tuple(map(step, m.steps))) for m in p.moves)) for p in table.ports
+        ),
         arrivals=tuple(map(border, table.arrivals)),
         departures=tuple(map(border, table.departures)),
         switches=tuple(replace(s, energy=add(s.latency, s.energy)) for s in table.switches),
@@ -101,4 +110,6 @@ def as_assignment(
     ids = [row.op for row in table.rows]
     placements = tuple(Placement(op, mode) for op, mode in zip(ids, modes, strict=True))
     broken = tuple(op for op, is_broken in zip(ids, breaks, strict=True) if is_broken)
-    return Assignment(Objective.LATENCY, Case.NOMINAL, placements, 0, 0, 0, 0, 0.0, Status.FEASIBLE, "none", schema, broken)
+    return Assignment(
+        Objective.LATENCY, Case.NOMINAL, placements, 0, 0, 0, 0, 0.0, Status.FEASIBLE, "none", schema, broken
+    )

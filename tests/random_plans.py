@@ -86,7 +86,9 @@ def random_table(rng: random.Random, workload: Workload, scale: int) -> CostTabl
     arrivals = tuple(Border(name, _steps(rng, True, scale)) for name in workload.inputs)
     departures = tuple(Border(name, _steps(rng, True, scale)) for name in workload.outputs)
     follow_ups = _follow_ups(rng, rows)
-    return CostTable("random", tuple(rows), tuple(ports), arrivals, departures, switches, capacities, follow_ups, NO_LEAKAGE)
+    return CostTable(
+        "random", tuple(rows), tuple(ports), arrivals, departures, switches, capacities, follow_ups, NO_LEAKAGE
+    )
 
 
 def _follow_ups(rng: random.Random, rows: list[OpRow]) -> tuple[FollowUp, ...]:

@@ -10,8 +10,8 @@ import itertools
 from collections import Counter
 from dataclasses import dataclass
 
+from h4hc.fault import Fault
 from h4hc.memory.plan import Buffer, MemoryPlan, Region
-from h4hc.plan_check import Fault
 from h4hc.schedule import Schedule, Step
 from h4hc.system import System
 from h4hc.workload import Op, Tensor, Workload

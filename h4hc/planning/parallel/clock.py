@@ -33,8 +33,8 @@ class Stay(NamedTuple):
 class State(NamedTuple):
     """free: by engine, when its last activity ends. made: by producer, its device and when its result is there.
 
-    brought: by port and device, when it is there. energy_pj: dynamic. held: bytes by store. Only what is still to be
-    read is in made and brought.
+    brought: by port and device, when it is there. energy_pj: dynamic. Only what is still to be read is in made and
+    brought.
     """
 
     free: tuple[int, ...]
@@ -42,7 +42,6 @@ class State(NamedTuple):
     made: dict[int, tuple[int, int]]
     brought: dict[tuple[int, int], int]
     energy_pj: int
-    held: tuple[int, ...]
 
     @property
     def end_ps(self) -> int:
@@ -51,10 +50,10 @@ class State(NamedTuple):
 
 
 class Clock:
-    """Steps of the state. stores: devices whose held bytes are counted."""
+    """Steps of the state."""
 
-    def __init__(self, index: ActivityIndex, stores: tuple[str, ...] = ()) -> None:
-        self.index, self.stores = index, stores
+    def __init__(self, index: ActivityIndex) -> None:
+        self.index = index
         self._behind = dead_after(index)
 
     def begin(self) -> State:
@@ -69,7 +68,7 @@ class Clock:
             time, spent = _run(free, steps, 0)
             energy += spent
             made[INPUT - number] = (index.host, time)
-        return State(tuple(free), Stay(index.host), made, {}, energy, (0,) * len(self.stores))
+        return State(tuple(free), Stay(index.host), made, {}, energy)
 
     def step(self, state: State, at: int, choice: Choice, new_stay: bool = False) -> State:
         """Run the operator at `at`. new_stay: begin another stay although its device has one open."""
@@ -118,10 +117,7 @@ class Clock:
                 brought.pop((number, other), None)
         for producer in self._behind[at][1]:
             made.pop(producer, None)
-        held = state.held
-        if choice.held_bytes and self.stores:
-            held = tuple(h + b for h, b in zip(held, index.hold(self.stores, choice), strict=True))
-        return State(tuple(free), stay, made, brought, energy, held)
+        return State(tuple(free), stay, made, brought, energy)
 
     def _cuts(self, state: State, at: int, device: int) -> bool:
         """Whether something must be done outside the device between the open stay and this operator."""

@@ -7,7 +7,7 @@ devices leak while it runs, because activities overlap and leakage follows the m
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
@@ -31,13 +31,13 @@ class Activity(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """An operator in one mode: device number, time, dynamic energy, bytes that its store holds in all units."""
+    """An operator in one mode: device number, time, dynamic energy, bytes that stay in each unit."""
 
     mode: Mode
     device: int
     ps: int
     pj: int
-    held_bytes: int
+    unit_bytes: int
 
 
 @dataclass(frozen=True)
@@ -178,8 +178,7 @@ class ActivityIndex:
             for cost in row.costs:
                 device = self.number[cost.mode.device]
                 activity = self._activity(device, cost)
-                held = cost.mode.units * cost.unit_weight_bytes
-                choices.append(Choice(cost.mode, device, activity.ps, activity.pj, held))
+                choices.append(Choice(cost.mode, device, activity.ps, activity.pj, cost.unit_weight_bytes))
             found.append(OpWork(row.op, tuple(choices), tuple(reads[at]), hidden[at]))
         return found
 
@@ -201,7 +200,3 @@ class ActivityIndex:
         for at in range(len(self.ops)):
             found.append(tuple(n for n, p in enumerate(self.ports) if p.producer <= at < p.last))
         return tuple(found)
-
-    def hold(self, stores: Sequence[str], choice: Choice) -> tuple[int, ...]:
-        """Bytes of one choice, by store."""
-        return tuple(choice.held_bytes if choice.mode.device == name else 0 for name in stores)

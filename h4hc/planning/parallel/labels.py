@@ -7,7 +7,7 @@ is at least as good in every completion, since all of them only grow by maxima a
 A label's completions cost at least  goal(latency bound, energy bound):
 
     latency bound = max over live results of  time + tail[producer, device]
-    tail[u, d]    = max over readers v of u of  min over modes of v, on e, of  (move d -> e) + (switch to e if e != d)
+    tail[u, d]    = max over readers v of u of  min over modes of v, on e, of  (move d -> e) + (switch to e if due)
                     + time of v - what may hide + tail[v, e];  borders at the model's outputs
     energy bound  = dynamic energy so far + sum over operators to come of the least + leakage(latency bound)
 
@@ -23,12 +23,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from operator import le
+from operator import attrgetter, le
 from typing import NamedTuple
 
 from h4hc.costtypes import Mode
-from h4hc.planning.parallel.clock import OPEN, Clock, Stay, State, dead_after, own_share
+from h4hc.planning.parallel.clock import OPEN, Clock, State, Stay, dead_after, own_share
 from h4hc.planning.parallel.index import INPUT, ActivityIndex, Choice
+from h4hc.planning.parallel.storage import Held, Storage
 
 Bound = Callable[[State, int], int]  # of the completions of a state behind an operator
 Goal = Callable[[int, int], int]  # value of (latency, energy): grows with both
@@ -47,9 +48,10 @@ class Step(NamedTuple):
 
 @dataclass
 class Label:
-    """A state with the way to it, and the bounds of its completions."""
+    """A state, what the weight stores hold, the way to it, and the bound of its completions."""
 
     state: State
+    held: Held
     way: Step | None
     bound: int
 
@@ -68,32 +70,33 @@ class ParallelPlan:
 class LabelSearch:
     """One goal on one index of costs.
 
-    choices: by position, the modes allowed. room: bytes of each store that plans must keep to, all units together; fits:
-    says whether a whole plan packs into the units.
+    choices: by position, the modes allowed. storage: what is known of the weight stores; fits: says whether a whole
+    plan packs into their units. with_energy: whether the goal looks at it.
+    best: the best plan that fits; bound: no plan is below it.
     """
 
     def __init__(
         self,
         index: ActivityIndex,
         choices: Sequence[Sequence[Choice]],
-        room: dict[str, int],
+        storage: Storage,
         goal: Goal,
         fits: Callable[[tuple[Mode, ...]], bool],
         deadline: float,
         gap: float,
+        with_energy: bool,
     ) -> None:
         self.index, self.choices, self.goal, self.fits = index, choices, goal, fits
-        self.room = tuple(room.values())
+        self.with_energy = with_energy
+        self.storage = storage
         self.deadline, self.gap = deadline, gap
-        self.clock = Clock(index, tuple(room))
+        self.clock = Clock(index)
         self.normal = Normal(index)
         self.least_pj = _least_energy(index, choices)
         self._read_last = [frozenset(producers) for _, producers in dead_after(index)]
         self.best: ParallelPlan | None = None
-        self.bound = 0
-        self.unpacked = False  # a plan better than the best did not pack into units
         self.tails = Tails(index, choices)
-        self._look_ahead()
+        self.bound = self._bound(self.clock.begin(), -1)
 
     def know(self, modes: Sequence[Mode], breaks: Sequence[bool] | None = None) -> ParallelPlan:
         """Time a whole plan and keep it if it is the best."""
@@ -104,12 +107,16 @@ class LabelSearch:
             state = self.clock.step(state, at, choice, breaks[at])
         latency, energy = self.clock.finish(state)
         plan = ParallelPlan(tuple(modes), tuple(breaks), latency, energy, self.goal(latency, energy))
-        if self.best is None or plan.value < self.best.value:
+        if (self.best is None or plan.value < self.best.value) and self.fits(plan.modes):
             self.best = plan
         return plan
 
     def run(self) -> None:
         """Widen the beam until the best plan is proved within the gap, or the time is over."""
+        if self._closed():
+            return
+        self._look_ahead()
+        self.bound = max(self.bound, self._bound(self.clock.begin(), -1))
         for width in WIDTHS:
             self._sweep(width)
             if self._closed() or time.monotonic() > self.deadline:
@@ -125,7 +132,11 @@ class LabelSearch:
     def _look_ahead(self) -> None:
         """Sharpen the tails at the cuts, from the last to the first: the least time of all that lies behind each."""
         cuts = _cuts(self.index)
-        for before, cut, stop in zip([*cuts[-2::-1], 0], cuts[::-1], [len(self.choices) - 1, *cuts[:0:-1]], strict=False):
+        for before, cut, stop in zip(
+            [*cuts[-2::-1], 0], cuts[::-1], [len(self.choices) - 1, *cuts[:0:-1]], strict=False
+        ):
+            if time.monotonic() > self.deadline:
+                return
             for device in sorted({choice.device for choice in self.choices[cut]}):
                 begin = self._behind(cut, device)
                 self.tails.sharpen(cut, device, self._nearest(begin, cut + 1, stop))
@@ -137,8 +148,8 @@ class LabelSearch:
         host = self.index.host
         stay = Stay(device) if device == host else Stay(device, resumed=True)
         made = {cut: (device, 0 if device == host else OPEN)}
-        state = State((0,) * len(self.index.engines), stay, made, {}, 0, (0,) * len(self.room))
-        return Label(state, None, 0)
+        state = State((0,) * len(self.index.engines), stay, made, {}, 0)
+        return Label(state, (), None, 0)
 
     def _nearest(self, begin: Label, first: int, last: int) -> int:
         """The least time of all completions of a label that its way to the operator at `last` tells (A*).
@@ -155,7 +166,7 @@ class LabelSearch:
             for choice in self.choices[at]:
                 for new_stay in self._entries(state, at, choice):
                     grown = self.normal(self.clock.step(state, at, choice, new_stay))
-                    key, times = _signature(grown, self.index.live_after[at], self.index)
+                    key, times = _signature(grown, self.index.live_after[at], self.index, False)
                     front = fronts.setdefault((at, key), [])
                     if any(all(map(le, other, times)) for other in front):
                         continue
@@ -166,10 +177,10 @@ class LabelSearch:
 
     def _sweep(self, width: int) -> None:
         """One pass over the order."""
-        start = self.clock.begin()
-        labels, lost = self._through([Label(start, None, 0)], 0, len(self.choices) - 1, width, self._limit(), self._bound)
-        for label in sorted(labels, key=lambda label: label.bound):
-            self._whole(label)
+        start = Label(self.clock.begin(), self.storage.empty, None, 0)
+        labels, lost = self._through([start], 0, len(self.choices) - 1, width, self._limit(), self._bound)
+        for label in labels:
+            lost = min(lost, self._whole(label))
         if self.best is not None:  # all others were bounded away, by the gap at most
             kept = self.best.value * (1 - self.gap) if self.gap else self.best.value
             self.bound = max(self.bound, int(min(lost, kept)))
@@ -182,7 +193,7 @@ class LabelSearch:
         for at in range(first, last + 1):
             grown = self._grown(labels, at, limit, bound)
             if len(grown) > width:
-                grown.sort(key=lambda label: label.bound)
+                grown.sort(key=attrgetter("bound"))
                 lost = min(lost, grown[width].bound)
                 del grown[width:]
             labels = grown
@@ -190,11 +201,12 @@ class LabelSearch:
                 return [], min([lost, *(label.bound for label in labels)])
         return labels, lost
 
-    def _whole(self, label: Label) -> None:
+    def _whole(self, label: Label) -> float:
+        """Keep a complete plan if it is the best that fits; what is lost where it does not fit."""
         latency, energy = self.clock.finish(label.state)
         value = self.goal(latency, energy)
         if self.best is not None and value >= self.best.value:
-            return
+            return INFINITE
         steps: list[Step] = []
         step = label.way
         while step is not None:
@@ -203,9 +215,9 @@ class LabelSearch:
         steps.reverse()
         modes = tuple(step.mode for step in steps)
         if not self.fits(modes):
-            self.unpacked = True
-            return
+            return value
         self.best = ParallelPlan(modes, tuple(step.new_stay for step in steps), latency, energy, value)
+        return INFINITE
 
     def _grown(self, labels: list[Label], at: int, limit: float, bound: Bound) -> list[Label]:
         """All labels behind the operator at `at`, without those that cannot become better than others."""
@@ -215,17 +227,18 @@ class LabelSearch:
             for choice in self.choices[at]:
                 for new_stay in self._entries(label.state, at, choice):
                     state = self.normal(self.clock.step(label.state, at, choice, new_stay))
-                    if any(held > room for held, room in zip(state.held, self.room, strict=True)):
-                        continue
                     least = bound(state, at)
                     if least >= limit:
                         continue
-                    key, times = _signature(state, live, self.index)
+                    key, times = _signature(state, live, self.index, self.with_energy)
                     front = kept.setdefault(key, [])
-                    if any(all(map(le, other, times)) for other, _ in front):
-                        continue
-                    front[:] = [f for f in front if not all(map(le, times, f[0]))]
-                    front.append((times, Label(state, Step(choice.mode, new_stay, label.way), least)))
+                    for held in self.storage.after(label.held, choice):
+                        numbers = times + held
+                        if any(all(map(le, other, numbers)) for other, _ in front):
+                            continue
+                        front[:] = [f for f in front if not all(map(le, numbers, f[0]))]
+                        way = Step(choice.mode, new_stay, label.way)
+                        front.append((numbers, Label(state, held, way, least)))
         return [label for front in kept.values() for _, label in front]
 
     def _entries(self, state: State, at: int, choice: Choice) -> tuple[bool, ...]:
@@ -241,7 +254,8 @@ class LabelSearch:
             time = state.brought.get((number, device))
             if time is None:
                 source, time = state.made[index.ports[number].producer]
-                if source != device:
+                steps = index.ports[number].moves.get((source, device), ())
+                if own_share(steps, device) < len(steps):
                     return (False, True)
             if time > state.stay.ready_ps:
                 return (False, True)
@@ -311,12 +325,16 @@ class Normal:
                 for producer, (device, time) in made.items()
             }
             brought = {key: time if time == OPEN else max(time, host) for key, time in brought.items()}
-        return State(tuple(free), stay, made, brought, state.energy_pj, state.held)
+        return State(tuple(free), stay, made, brought, state.energy_pj)
 
 
-def _signature(state: State, live: tuple[int, ...], index: ActivityIndex, with_energy: bool = False) -> tuple[object, tuple[int, ...]]:
+def _signature(
+    state: State, live: tuple[int, ...], index: ActivityIndex, with_energy: bool
+) -> tuple[object, tuple[int, ...]]:
     """What is discrete in a state, and all of its numbers that completions grow with."""
-    stay, where, times = state.stay, [], [*state.free, state.stay.ready_ps, state.stay.work_ps]
+    stay = state.stay
+    where: list[tuple[int, int]] = []
+    times = [*state.free, stay.ready_ps, stay.work_ps]
     for number in live:
         found = state.made.get(index.ports[number].producer)
         if found is None:  # made before the cut that is looked ahead from
@@ -331,7 +349,6 @@ def _signature(state: State, live: tuple[int, ...], index: ActivityIndex, with_e
                 times.append(there)
     if with_energy:
         times.append(state.energy_pj)
-    times.extend(state.held)
     return (stay.device, stay.resumed, tuple(where)), tuple(times)
 
 
@@ -356,6 +373,23 @@ def _cuts(index: ActivityIndex) -> list[int]:
     return cuts[::-1]
 
 
+def _resumable(index: ActivityIndex, choices: Sequence[Sequence[Choice]]) -> list[set[int]]:
+    """By position, the devices on which the operator may be in a stay that was not issued: the host, and those where it
+    or an operator before it in the stay may have been cut off."""
+    found: list[set[int]] = []
+    before: set[int] = set()
+    for op, options in zip(index.ops, choices, strict=True):
+        before &= {choice.device for choice in options}
+        for device in {choice.device for choice in options} - before:
+            for number in op.reads:
+                for (source, target), steps in index.ports[number].moves.items():
+                    outside = steps[: len(steps) - own_share(steps, device)]
+                    if target == device and outside and (source == device or any(a.engine == device for a in outside)):
+                        before.add(device)
+        found.append({index.host, *before})
+    return found
+
+
 class Tails:
     """Least time from a result, by producer and device, to the end of the inference; see the module's text."""
 
@@ -370,6 +404,7 @@ class Tails:
         for number in index.outputs:
             self.ends.setdefault(index.ports[number].producer, []).append((number, ends.get(number, 0)))
         self.inputs = sorted({port.producer for port in index.ports if port.producer < 0})
+        self.resumable = _resumable(index, choices)
         self.least: dict[tuple[int, int], int] = {}  # what is known from looking ahead
         self.of: dict[int, list[int]] = {}
         self.rest: dict[tuple[int, int], list[int]] = {}
@@ -412,7 +447,7 @@ class Tails:
         for choice in self.choices[at]:
             steps = index.ports[number].moves.get((device, choice.device), ())
             own = choice.ps + sum(a.ps for a in steps)
-            if choice.device != device and choice.device != index.host:
+            if choice.device != device and choice.device not in self.resumable[at]:
                 own += index.switch[choice.device].ps
             own = max(0, own - index.ops[at].hidden.get(choice.device, (0, 0))[0])
             found.append(own + self.of[at][choice.device])
