@@ -20,10 +20,11 @@ class Objective(StrEnum):
 
 class Schema(StrEnum):
     """How operators share the time. SEQUENTIAL: one at a time, all sums. PARALLEL: what need not wait overlaps; the
-    latency is the makespan (`h4hc.planning.parallel.clock`)."""
+    latency is the makespan (`h4hc.planning.parallel.clock`). AUTO: the better of the two; no plan has it."""
 
     SEQUENTIAL = "sequential"
     PARALLEL = "parallel"
+    AUTO = "auto"
 
 
 class Case(StrEnum):

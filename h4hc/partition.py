@@ -24,14 +24,15 @@ from h4hc.planning.stores import Units
 from h4hc.workload import Workload
 
 INTERRUPTED = "H4W140"
+SCHEMA_CHOSEN = "H4W141"
 
 
 @dataclass(frozen=True)
 class PartitionOptions:
     """What to minimise, what the user demands, and when to stop. gap is relative; time_limit_s is wall time.
 
-    case: the nominal numbers, or the worst of their intervals (`--robust`). stoppable: Ctrl-C ends the search, and the
-    best plan so far is the result; else it is raised as ever.
+    schema: see `Schema`. case: the nominal numbers, or the worst of their intervals (`--robust`). stoppable: Ctrl-C
+    ends the search, and the best plan so far is the result; else it is raised as ever.
     """
 
     objective: Objective = Objective.LATENCY
@@ -79,14 +80,33 @@ def partition(workload: Workload, table: CostTable, options: PartitionOptions) -
     point, bound = search.best()
     interrupted = search.interrupted
     assignment = _assignment(table, point, bound, options)
-    if options.schema is Schema.PARALLEL:
+    remarks: list[Diagnostic] = []
+    if options.schema is not Schema.SEQUENTIAL:
         starts = [(point.modes, point.units), *((b.modes, b.units) for b in simple if b.modes)]
-        beside = ParallelTask(options.objective, options.case, options.gap, deadline, stoppable, starts)
+        beside = ParallelTask(options.objective, options.case, options.gap, deadline, stoppable, starts, search.prices)
         if interrupted:  # what is known is timed, and nothing more is looked for
             beside = replace(beside, deadline=-math.inf)
         found = best_parallel(table, costs, allowed, tight, beside)
-        assignment, interrupted = _parallel(table, found, options), interrupted or found.interrupted
-    return Partitioning(assignment, simple, (_interruption(assignment),) if interrupted else ())
+        interrupted = interrupted or found.interrupted
+        alone, assignment = assignment, _parallel(table, found, options)
+        simple = (Baseline("sequential", point.modes, point.units, alone.latency_ps, alone.energy_pj), *simple)
+        if options.schema is Schema.AUTO:
+            remarks.append(_chosen(alone, assignment))
+            assignment = assignment if assignment.value < alone.value else alone
+    if interrupted:
+        remarks.append(_interruption(assignment))
+    return Partitioning(assignment, simple, tuple(remarks))
+
+
+def _chosen(alone: Assignment, beside: Assignment) -> Diagnostic:
+    """Why one schema was taken."""
+    if beside.value < alone.value:
+        less = 1 - beside.value / alone.value
+        what = f"operators run in parallel: {less:.2%} less {alone.objective} than one at a time"
+    else:
+        proof = f"at most {beside.gap:.2%} is open" if beside.gap else "proved"
+        what = f"operators run one at a time: no overlap saves {alone.objective} ({proof})"
+    return Diagnostic(SCHEMA_CHOSEN, "note", what)
 
 
 def _interruption(found: Assignment) -> Diagnostic:

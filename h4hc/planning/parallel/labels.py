@@ -11,6 +11,9 @@ A label's completions cost at least  goal(latency bound, energy bound):
                     + time of v - what may hide + tail[v, e];  borders at the model's outputs
     energy bound  = dynamic energy so far + sum over operators to come of the least + leakage(latency bound)
 
+With a price on each stored byte and the stores' room given back, the same bounds hold for every plan that fits, since
+it pays no more than the room: `Prices`.
+
 Labels whose bound is not below the best plan known (less the gap) are dropped. When too many are left behind an
 operator, those of the largest bound are dropped as well (the width of the beam), and the least of their bounds stays a
 bound on everything that was lost. Widths grow until nothing is lost, or the gap is closed, or time is up.
@@ -20,20 +23,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from operator import attrgetter, le
+from operator import attrgetter, le, mul
 from typing import NamedTuple
 
+from h4hc.assignment import Objective
 from h4hc.costtypes import Mode
 from h4hc.planning.parallel.clock import OPEN, Clock, State, Stay, dead_after, own_share
 from h4hc.planning.parallel.index import INPUT, ActivityIndex, Choice
 from h4hc.planning.parallel.storage import Held, Storage
 
-Bound = Callable[[State, int], int]  # of the completions of a state behind an operator
 Goal = Callable[[int, int], int]  # value of (latency, energy): grows with both
-WIDTHS = (32, 256, 2048, 16384, 131072)
+WIDTHS = (32, 128, 512, 2048, 8192, 32768, 131072)
+PROVING = 512  # from this width on the gap counts; narrower beams look for better plans
 LOOK_AHEAD = 3000  # labels made for one tail
 INFINITE = math.inf
 
@@ -67,6 +71,29 @@ class ParallelPlan:
     value: int
 
 
+@dataclass(frozen=True)
+class Prices:
+    """What a stored byte costs, by device, in the unit of the goal; given_back: that of all the room there is.
+
+    counts_in: which bound counts what the operators to come store; a product of both has none.
+    """
+
+    of: Mapping[str, float]
+    given_back: float = 0.0
+    counts_in: Objective = Objective.LATENCY
+
+    def on_time(self, choice: Choice) -> float:
+        """Price of an operator's weights, in the bound on the latency."""
+        return self._of(choice) if self.counts_in is Objective.LATENCY else 0
+
+    def on_energy(self, choice: Choice) -> float:
+        """The same in the bound on the energy."""
+        return self._of(choice) if self.counts_in is Objective.ENERGY else 0
+
+    def _of(self, choice: Choice) -> float:
+        return self.of.get(choice.mode.device, 0) * choice.mode.units * choice.unit_bytes
+
+
 class LabelSearch:
     """One goal on one index of costs.
 
@@ -85,6 +112,7 @@ class LabelSearch:
         deadline: float,
         gap: float,
         with_energy: bool,
+        prices: Prices,
     ) -> None:
         self.index, self.choices, self.goal, self.fits = index, choices, goal, fits
         self.with_energy = with_energy
@@ -92,11 +120,13 @@ class LabelSearch:
         self.deadline, self.gap = deadline, gap
         self.clock = Clock(index)
         self.normal = Normal(index)
-        self.least_pj = _least_energy(index, choices)
+        self.prices = prices
+        self.least_pj = _least_energy(index, choices, prices)
         self._read_last = [frozenset(producers) for _, producers in dead_after(index)]
         self.best: ParallelPlan | None = None
-        self.tails = Tails(index, choices)
-        self.bound = self._bound(self.clock.begin(), -1)
+        self.tails = Tails(index, choices, prices)
+        self.price_of = [prices.of[device] for device in storage.owners]
+        self.bound = self._root()
 
     def know(self, modes: Sequence[Mode], breaks: Sequence[bool] | None = None) -> ParallelPlan:
         """Time a whole plan and keep it if it is the best."""
@@ -116,18 +146,22 @@ class LabelSearch:
         if self._closed():
             return
         self._look_ahead()
-        self.bound = max(self.bound, self._bound(self.clock.begin(), -1))
+        self.bound = max(self.bound, self._root())
         for width in WIDTHS:
             self._sweep(width)
             if self._closed() or time.monotonic() > self.deadline:
                 return
 
     def _closed(self) -> bool:
-        return self.best is not None and self.best.value - self.bound <= self.gap * self.best.value
+        return self.best is not None and self.bound >= self._limit(self.gap)
 
-    def _limit(self) -> float:
-        """Bounds from here on are of no use."""
-        return INFINITE if self.best is None else self.best.value * (1 - self.gap)
+    def _limit(self, gap: float) -> float:
+        """Bounds from here on are of no use: no completion is better than the best plan by more than the gap."""
+        return INFINITE if self.best is None else self.best.value - math.floor(gap * self.best.value)
+
+    def _root(self) -> int:
+        """What the bounds say of all plans."""
+        return max(0, self._bound(self.clock.begin(), -1, self.storage.empty))
 
     def _look_ahead(self) -> None:
         """Sharpen the tails at the cuts, from the last to the first: the least time of all that lies behind each."""
@@ -143,60 +177,57 @@ class LabelSearch:
             self.tails.redo(cut, before)
         self.tails.redo(cuts[0] if cuts else -1, 0)
 
-    def _behind(self, cut: int, device: int) -> Label:
+    def _behind(self, cut: int, device: int) -> State:
         """The most that a plan may have behind a cut: all engines free, its stay open."""
         host = self.index.host
         stay = Stay(device) if device == host else Stay(device, resumed=True)
         made = {cut: (device, 0 if device == host else OPEN)}
-        state = State((0,) * len(self.index.engines), stay, made, {}, 0)
-        return Label(state, (), None, 0)
+        return State((0,) * len(self.index.engines), stay, made, {}, 0)
 
-    def _nearest(self, begin: Label, first: int, last: int) -> int:
+    def _nearest(self, begin: State, first: int, last: int) -> int:
         """The least time of all completions of a label that its way to the operator at `last` tells (A*).
 
         After LOOK_AHEAD labels the least of those that wait, which is below it.
         """
-        waiting = [(begin.bound, 0, first, begin.state)]
-        fronts: dict[tuple[int, object], list[tuple[int, ...]]] = {}
+        waiting: list[tuple[float, int, int, float, State]] = [(0, 0, first, 0, begin)]
+        fronts: dict[tuple[int, object], list[tuple[float, ...]]] = {}
         made = 0
         while True:
-            least, _, at, state = heappop(waiting)
+            least, _, at, paid, state = heappop(waiting)
             if at > last or made > LOOK_AHEAD:
-                return least
+                return math.floor(least)
             for choice in self.choices[at]:
                 for new_stay in self._entries(state, at, choice):
                     grown = self.normal(self.clock.step(state, at, choice, new_stay))
                     key, times = _signature(grown, self.index.live_after[at], self.index, False)
+                    more = paid + self.tails.paid(choice)
                     front = fronts.setdefault((at, key), [])
-                    if any(all(map(le, other, times)) for other in front):
+                    if any(all(map(le, other, (*times, more))) for other in front):
                         continue
-                    front.append(times)
+                    front.append((*times, more))
                     made += 1
-                    bound = max(least, self._latency_bound(grown, at))
-                    heappush(waiting, (bound, -made, at + 1, grown))
+                    bound = max(least, self._latency_bound(grown, at) + more)
+                    heappush(waiting, (bound, -made, at + 1, more, grown))
 
     def _sweep(self, width: int) -> None:
         """One pass over the order."""
         start = Label(self.clock.begin(), self.storage.empty, None, 0)
-        labels, lost = self._through([start], 0, len(self.choices) - 1, width, self._limit(), self._bound)
+        gap = self.gap if width >= PROVING else 0.0
+        labels, lost = self._through([start], width, gap)
         for label in labels:
             lost = min(lost, self._whole(label))
         if self.best is not None:  # all others were bounded away, by the gap at most
-            kept = self.best.value * (1 - self.gap) if self.gap else self.best.value
-            self.bound = max(self.bound, int(min(lost, kept)))
+            self.bound = max(self.bound, int(min(lost, self._limit(gap))))
 
-    def _through(
-        self, labels: list[Label], first: int, last: int, width: int, limit: float, bound: Bound
-    ) -> tuple[list[Label], float]:
-        """Labels behind the operator at `last`, and the least bound of those that the beam or the clock dropped."""
+    def _through(self, labels: list[Label], width: int, gap: float) -> tuple[list[Label], float]:
+        """Complete labels, and the least bound of those that the beam or the clock dropped."""
         lost = math.inf
-        for at in range(first, last + 1):
-            grown = self._grown(labels, at, limit, bound)
-            if len(grown) > width:
-                grown.sort(key=attrgetter("bound"))
-                lost = min(lost, grown[width].bound)
-                del grown[width:]
-            labels = grown
+        for at in range(len(self.choices)):
+            labels = self._grown(labels, at, self._limit(gap))
+            if len(labels) > width:
+                labels.sort(key=attrgetter("bound"))
+                lost = min(lost, labels[width].bound)
+                del labels[width:]
             if time.monotonic() > self.deadline:
                 return [], min([lost, *(label.bound for label in labels)])
         return labels, lost
@@ -219,7 +250,7 @@ class LabelSearch:
         self.best = ParallelPlan(modes, tuple(step.new_stay for step in steps), latency, energy, value)
         return INFINITE
 
-    def _grown(self, labels: list[Label], at: int, limit: float, bound: Bound) -> list[Label]:
+    def _grown(self, labels: list[Label], at: int, limit: float) -> list[Label]:
         """All labels behind the operator at `at`, without those that cannot become better than others."""
         live = self.index.live_after[at]
         kept: dict[object, list[tuple[tuple[int, ...], Label]]] = {}
@@ -227,12 +258,14 @@ class LabelSearch:
             for choice in self.choices[at]:
                 for new_stay in self._entries(label.state, at, choice):
                     state = self.normal(self.clock.step(label.state, at, choice, new_stay))
-                    least = bound(state, at)
-                    if least >= limit:
+                    if self._bound(state, at, label.held) >= limit:
                         continue
                     key, times = _signature(state, live, self.index, self.with_energy)
                     front = kept.setdefault(key, [])
                     for held in self.storage.after(label.held, choice):
+                        least = self._bound(state, at, held)
+                        if least >= limit:
+                            continue
                         numbers = times + held
                         if any(all(map(le, other, numbers)) for other, _ in front):
                             continue
@@ -264,13 +297,17 @@ class LabelSearch:
             return (False,)
         return (False, True)
 
-    def _bound(self, state: State, at: int) -> int:
+    def _bound(self, state: State, at: int, held: Held) -> int:
         """Value that no completion is below."""
         end = self._latency_bound(state, at)
-        return self.goal(end, state.energy_pj + self.least_pj[at + 1] + self.index.leakage(end))
+        paid: float = sum(map(mul, self.price_of, held)) - self.prices.given_back
+        if not self.with_energy:
+            return math.floor(self.goal(end, 0) + paid)
+        energy = state.energy_pj + self.least_pj[at + 1] + self.index.leakage(end)
+        return math.floor(self.goal(end, energy) + paid)
 
     def _latency_bound(self, state: State, at: int) -> int:
-        """Time before which no completion ends."""
+        """Time before which no completion ends; with the prices of what is stored on the way there."""
         end, stay, index, tails = state.end_ps, state.stay, self.index, self.tails
         here = 0
         if stay.device != index.host:
@@ -352,12 +389,13 @@ def _signature(
     return (stay.device, stay.resumed, tuple(where)), tuple(times)
 
 
-def _least_energy(index: ActivityIndex, choices: Sequence[Sequence[Choice]]) -> list[int]:
+def _least_energy(index: ActivityIndex, choices: Sequence[Sequence[Choice]], prices: Prices) -> list[int]:
     """By position, the least dynamic energy of the operators from there on, each by itself."""
     least = [0] * (len(choices) + 1)
     for at in range(len(choices) - 1, -1, -1):
-        op = index.ops[at]
-        least[at] = least[at + 1] + min(c.pj - max(0, op.hidden.get(c.device, (0, 0))[1]) for c in choices[at])
+        hidden = index.ops[at].hidden
+        own = (c.pj + prices.on_energy(c) - max(0, hidden.get(c.device, (0, 0))[1]) for c in choices[at])
+        least[at] = least[at + 1] + math.floor(min(own))
     return least
 
 
@@ -393,8 +431,9 @@ def _resumable(index: ActivityIndex, choices: Sequence[Sequence[Choice]]) -> lis
 class Tails:
     """Least time from a result, by producer and device, to the end of the inference; see the module's text."""
 
-    def __init__(self, index: ActivityIndex, choices: Sequence[Sequence[Choice]]) -> None:
+    def __init__(self, index: ActivityIndex, choices: Sequence[Sequence[Choice]], prices: Prices) -> None:
         self.index, self.choices = index, choices
+        self.paid = prices.on_time
         self.readers: dict[int, list[tuple[int, int]]] = {}
         for at, op in enumerate(index.ops):
             for number in op.reads:
@@ -450,5 +489,5 @@ class Tails:
             if choice.device != device and choice.device not in self.resumable[at]:
                 own += index.switch[choice.device].ps
             own = max(0, own - index.ops[at].hidden.get(choice.device, (0, 0))[0])
-            found.append(own + self.of[at][choice.device])
+            found.append(math.floor(own + self.of[at][choice.device] + self.paid(choice)))
         return min(found)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from h4hc.assignment import Case, Objective
 from h4hc.cost import CostTable
-from h4hc.costtypes import Mode
+from h4hc.costtypes import Capacity, Mode
 from h4hc.planning.baselines import Allowed, Plan, Tight
 from h4hc.planning.integer import pack_plan
 from h4hc.planning.parallel.clock import Clock, State
 from h4hc.planning.parallel.index import ActivityIndex, Choice
-from h4hc.planning.parallel.labels import Goal, LabelSearch, ParallelPlan
+from h4hc.planning.parallel.labels import Goal, LabelSearch, ParallelPlan, Prices
 from h4hc.planning.parallel.storage import Storage, Totals, Unbounded, Units
 from h4hc.planning.plan_cost import PlanCosts
 from h4hc.planning.stores import Units as HeldBy
@@ -37,7 +37,11 @@ class ParallelOutcome:
 
 @dataclass(frozen=True)
 class ParallelTask:
-    """What to search for; see `h4hc.partition.PartitionOptions`. starts: plans known, the first of which fits."""
+    """What to search for; see `h4hc.partition.PartitionOptions`.
+
+    starts: plans known, the first of which fits. prices: of a stored byte, by device, as the sequential search found
+    them.
+    """
 
     objective: Objective
     case: Case
@@ -45,6 +49,7 @@ class ParallelTask:
     deadline: float
     stoppable: bool
     starts: Sequence[Plan]
+    prices: Mapping[str, float]
 
 
 def best_parallel(
@@ -75,7 +80,8 @@ def best_parallel(
     for number, view in enumerate(views):  # each more exact than the one before; of the time left an equal part each
         now = time.monotonic()
         deadline = now + max(0.0, task.deadline - now) / (len(views) - number)
-        search = LabelSearch(index, choices, view, goal, fits, deadline, task.gap, with_energy)
+        prices = _prices(task, [cap for cap in stores if cap.device in view.owners])
+        search = LabelSearch(index, choices, view, goal, fits, deadline, task.gap, with_energy, prices)
         for modes, _ in task.starts:
             search.know(modes)
         if best is not None:
@@ -94,6 +100,15 @@ def best_parallel(
     units = pack_plan(costs, best.modes)
     assert units is not None
     return ParallelOutcome(best, units, bound, interrupted)
+
+
+def _prices(task: ParallelTask, stores: Sequence[Capacity]) -> Prices:
+    """Of the stores that a view knows. A product of latency and energy has none."""
+    if task.objective is Objective.EDP:
+        return Prices({cap.device: 0.0 for cap in stores})
+    of = {cap.device: task.prices.get(cap.device, 0.0) for cap in stores}
+    back = sum(of[cap.device] * cap.units * (cap.unit_bytes or 0) for cap in stores)
+    return Prices(of, back, task.objective)
 
 
 def parallel_total(index: ActivityIndex, modes: Sequence[Mode], breaks: Sequence[bool]) -> tuple[int, int]:

@@ -17,6 +17,8 @@ class Storage(Protocol):
 
     @property
     def empty(self) -> Held: ...
+    @property
+    def owners(self) -> tuple[str, ...]: ...  # the device of each number in Held
     def after(self, held: Held, choice: Choice) -> Iterator[Held]: ...
 
 
@@ -24,6 +26,7 @@ class Unbounded:
     """Every plan fits: a bound for those that do."""
 
     empty: Held = ()
+    owners: tuple[str, ...] = ()
 
     def after(self, held: Held, choice: Choice) -> Iterator[Held]:
         """Nothing is held."""
@@ -36,6 +39,7 @@ class Totals:
     def __init__(self, stores: Sequence[Capacity]) -> None:
         self.rooms = {cap.device: (number, cap.units * _bytes(cap)) for number, cap in enumerate(stores)}
         self.empty: Held = (0,) * len(stores)
+        self.owners = tuple(cap.device for cap in stores)
 
     def after(self, held: Held, choice: Choice) -> Iterator[Held]:
         """One sum more, if it fits."""
@@ -55,6 +59,7 @@ class Units:
         begins = list(itertools.accumulate((cap.units for cap in stores), initial=0))
         self.rooms = {cap.device: (begin, cap.units, _bytes(cap)) for begin, cap in zip(begins, stores, strict=False)}
         self.empty: Held = (0,) * begins[-1]
+        self.owners = tuple(cap.device for cap in stores for _ in range(cap.units))
 
     def after(self, held: Held, choice: Choice) -> Iterator[Held]:
         """Every choice of units that are not alike."""
