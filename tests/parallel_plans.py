@@ -46,7 +46,7 @@ def _move(rng: random.Random, move: Move) -> Move:
         return replace(move, steps=())
     engines = [HOST, "dma", move.src, move.dst]
     steps = [
-        MoveStep("layout", rng.choice(engines), 4, _times(rng, 6), _times(rng, 6), ("guess",))
+        MoveStep("transfer", rng.choice(engines), 4, _times(rng, 6), _times(rng, 6), ("guess",))
         for _ in range(rng.randint(1, 2))
     ]
     return replace(move, steps=tuple(steps))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from h4hc.assignment import Case, Objective
@@ -60,46 +61,92 @@ def best_parallel(
     The order of the operators, and of the activities on each engine, is that of the workload. Never worse than any of
     the plans it starts from.
     """
-    index, goal = ActivityIndex(table, task.case), GOAL[task.objective]
-    with_energy = task.objective is not Objective.LATENCY
-    stores = [index.capacity[name] for name in sorted(tight) if tight[name]]
-    stored = frozenset(cap.device for cap in stores)
-    legal = [
-        [choice for choice in op.choices if choice.mode in modes] for op, modes in zip(index.ops, allowed, strict=True)
-    ]
-    choices = [_useful(options, stored, with_energy) for options in legal]
-    bound, interrupted = 0, False
-    best: ParallelPlan | None = None
-
-    def fits(modes: tuple[Mode, ...]) -> bool:
-        return pack_plan(costs, modes) is not None
-
-    views: list[Storage] = [Unbounded()]
-    if stores:
-        views += [Totals(stores), Units(stores)]
-    for number, view in enumerate(views):  # each more exact than the one before; of the time left an equal part each
-        now = time.monotonic()
-        deadline = now + max(0.0, task.deadline - now) / (len(views) - number)
-        prices = _prices(task, [cap for cap in stores if cap.device in view.owners])
-        search = LabelSearch(index, choices, view, goal, fits, deadline, task.gap, with_energy, prices)
-        for modes, _ in task.starts:
-            search.know(modes)
-        if best is not None:
-            search.know(best.modes, best.breaks)
-        try:
-            search.run()
-        except KeyboardInterrupt:
-            if not task.stoppable or search.best is None:
-                raise
-            interrupted = True
-        best, bound = search.best, max(bound, search.bound)
-        if interrupted or best is None or best.value - bound <= task.gap * best.value:
-            break
-    assert best is not None, "a plan to start from fits"
-    best = thrifty(index, [_useful(options, stored, True) for options in legal], goal, best, fits, task.deadline)
-    units = pack_plan(costs, best.modes)
+    run = _Run(table, costs, allowed, tight, task)
+    try:
+        run.search()
+        run.spare()
+    except KeyboardInterrupt:
+        if not task.stoppable or run.best is None:
+            raise
+        run.interrupted = True
+    assert run.best is not None, "a plan to start from fits"
+    units = pack_plan(costs, run.best.modes)
     assert units is not None
-    return ParallelOutcome(best, units, bound, interrupted)
+    return ParallelOutcome(run.best, units, run.bound, run.interrupted)
+
+
+class _Run:
+    """The searches for one task, and the best plan at any moment."""
+
+    def __init__(self, table: CostTable, costs: PlanCosts, allowed: Allowed, tight: Tight, task: ParallelTask) -> None:
+        self.costs, self.task = costs, task
+        self.index, self.goal = ActivityIndex(table, task.case), GOAL[task.objective]
+        self.stores = [self.index.capacity[name] for name in sorted(tight) if tight[name]]
+        self.legal = [
+            [choice for choice in op.choices if choice.mode in modes]
+            for op, modes in zip(self.index.ops, allowed, strict=True)
+        ]
+        self.best: ParallelPlan | None = None
+        self.bound = 0
+        self.interrupted = False
+
+    def _fits(self, modes: tuple[Mode, ...]) -> bool:
+        return pack_plan(self.costs, modes) is not None
+
+    def search(self) -> None:
+        """Labels under views of the weight stores, each more exact than the one before, until the gap is closed.
+
+        Of the time left each gets an equal part.
+        """
+        task, with_energy = self.task, self.task.objective is not Objective.LATENCY
+        stored = frozenset(cap.device for cap in self.stores)
+        choices = [_useful(options, stored, with_energy) for options in self.legal]
+        views: list[Storage] = [Unbounded()]
+        if self.stores:
+            views += [Totals(self.stores), Units(self.stores)]
+        for number, view in enumerate(views):
+            now = time.monotonic()
+            deadline = now + max(0.0, task.deadline - now) / (len(views) - number)
+            prices = _prices(task, [cap for cap in self.stores if cap.device in view.owners])
+            search = LabelSearch(
+                self.index, choices, view, self.goal, self._fits, deadline, task.gap, with_energy, prices
+            )
+            try:
+                for modes, _ in task.starts:
+                    search.know(modes)
+                if self.best is not None:
+                    search.know(self.best.modes, self.best.breaks)
+                search.run()
+            finally:
+                self.best, self.bound = search.best, max(self.bound, search.bound)
+            if self.best is None or self.bound >= self.best.value - math.floor(task.gap * self.best.value):
+                return
+
+    def spare(self) -> None:
+        """The same value, or a better one, with less energy and then less latency: one operator's mode after the other.
+
+        What runs beside the critical path may as well be slow and cheap.
+        """
+        plan, clock = self.best, Clock(self.index)
+        assert plan is not None
+        modes, breaks = list(plan.modes), plan.breaks
+        mode_of = [{choice.mode: choice for choice in op.choices} for op in self.index.ops]
+        stored = frozenset(cap.device for cap in self.stores)
+        state, best = clock.begin(), (plan.value, plan.energy_pj, plan.latency_ps)
+        for at, options in enumerate(self.legal):
+            for choice in _useful(options, stored, True):
+                if choice.mode == modes[at] or choice.device != mode_of[at][modes[at]].device:
+                    continue
+                if time.monotonic() > self.task.deadline:
+                    return
+                end = _play(clock, clock.step(state, at, choice, breaks[at]), at + 1, modes, mode_of, breaks)
+                latency, energy = clock.finish(end)
+                found = (self.goal(latency, energy), energy, latency)
+                changed = (*modes[:at], choice.mode, *modes[at + 1 :])
+                if found < best and self._fits(changed):
+                    best, modes = found, list(changed)
+                    self.best = ParallelPlan(changed, breaks, latency, energy, found[0])
+            state = clock.step(state, at, mode_of[at][modes[at]], breaks[at])
 
 
 def _prices(task: ParallelTask, stores: Sequence[Capacity]) -> Prices:
@@ -135,38 +182,6 @@ def _useful(choices: Sequence[Choice], stored: frozenset[str], with_energy: bool
         return False
 
     return [choice for number, choice in enumerate(choices) if not beaten(number)]
-
-
-def thrifty(
-    index: ActivityIndex,
-    choices: Sequence[Sequence[Choice]],
-    goal: Goal,
-    plan: ParallelPlan,
-    fits: Callable[[tuple[Mode, ...]], bool],
-    deadline: float,
-) -> ParallelPlan:
-    """The same value, or a better one, with less energy and then less latency: one operator's mode after the other.
-
-    What runs beside the critical path may as well be slow and cheap.
-    """
-    clock, modes, breaks = Clock(index), list(plan.modes), plan.breaks
-    mode_of = [{choice.mode: choice for choice in op.choices} for op in index.ops]
-    state = clock.begin()
-    best = (plan.value, plan.energy_pj, plan.latency_ps)
-    for at, options in enumerate(choices):
-        for choice in options:
-            if choice.mode == modes[at] or choice.device != mode_of[at][modes[at]].device:
-                continue
-            if time.monotonic() > deadline:
-                return ParallelPlan(tuple(modes), breaks, best[2], best[1], best[0])
-            end = _play(clock, clock.step(state, at, choice, breaks[at]), at + 1, modes, mode_of, breaks)
-            latency, energy = clock.finish(end)
-            found = (goal(latency, energy), energy, latency)
-            changed = (*modes[:at], choice.mode, *modes[at + 1 :])
-            if found < best and fits(changed):
-                best, modes = found, list(changed)
-        state = clock.step(state, at, mode_of[at][modes[at]], breaks[at])
-    return ParallelPlan(tuple(modes), breaks, best[2], best[1], best[0])
 
 
 def _play(
