@@ -159,7 +159,13 @@ def _plan(
     if stop_after == "costs":
         return
     wish = PartitionOptions(
-        options.objective, options.pins, options.forbids, options.gap, options.time_limit_s, stoppable=True
+        options.objective,
+        options.pins,
+        options.forbids,
+        options.gap,
+        options.time_limit_s,
+        stoppable=True,
+        schema=options.schema,
     )
     if options.robust:
         done.nominal_optimum = timed("nominal optimum", lambda: partition(workload, table, wish)).assignment

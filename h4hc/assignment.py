@@ -18,6 +18,15 @@ class Objective(StrEnum):
     EDP = "edp"
 
 
+class Schema(StrEnum):
+    """How operators share the time. SEQUENTIAL: one at a time, all sums. PARALLEL: what need not wait overlaps; the
+    latency is the makespan (`h4hc.planning.parallel.clock`). AUTO: the better of the two; no plan has it."""
+
+    SEQUENTIAL = "sequential"
+    PARALLEL = "parallel"
+    AUTO = "auto"
+
+
 class Case(StrEnum):
     """Which numbers an objective is made of: the nominal ones, or every cost at the bound that hurts.
 
@@ -50,7 +59,8 @@ class Assignment:
     """A complete placement, in execution order, with its exact cost and the proof that goes with it.
 
     latency_ps, energy_pj: nominal totals of the plan (the ledger sums to them). value, bound: of the objective in
-    the case that was minimised, in ps, pj or ps x pj. gap = (value - bound) / value.
+    the case that was minimised, in ps, pj or ps x pj. gap = (value - bound) / value. breaks: operators at which another
+    stay begins although the device stays the same (parallel only).
     """
 
     objective: Objective
@@ -63,6 +73,8 @@ class Assignment:
     gap: float
     status: Status
     solver: str
+    schema: Schema = Schema.SEQUENTIAL
+    breaks: tuple[str, ...] = ()
 
     @functools.cached_property
     def mode(self) -> dict[str, Mode]:

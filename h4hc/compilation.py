@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from h4hc.assignment import Assignment, Objective
+from h4hc.assignment import Assignment, Objective, Schema
 from h4hc.cost import CostTable
 from h4hc.diagnostics import Diagnostic
 from h4hc.memory.plan import MemoryPlan
@@ -26,8 +26,8 @@ class CompileOptions:
 
     sets: `cim.macros=8`; npu_cost: model, vela or a file (h4hc.npu_cost); pins, forbids: `NODE=DEVICE`; input_shapes:
     `x=1,3,224,224`; fix_dims: `batch=1`; passes: a named list or a pass list; limits: `model-bytes=64M`; gap is
-    relative, time_limit_s is wall time. robust: minimise the worst case over the intervals; stability: find how wrong
-    each device's cost model may be.
+    relative, time_limit_s is wall time. schema: how operators share the time. robust: minimise the worst case over the
+    intervals; stability: find how wrong each device's cost model may be.
     """
 
     target: str
@@ -37,6 +37,7 @@ class CompileOptions:
     pins: tuple[str, ...] = ()
     forbids: tuple[str, ...] = ()
     gap: float = 0.0
+    schema: Schema = Schema.SEQUENTIAL
     time_limit_s: float = 60.0
     robust: bool = False
     stability: bool = False

@@ -100,7 +100,8 @@ class CostTable:
 
     arrivals, departures: the model's borders, and before them the devices' wake-up: the same in every plan.
     follow_ups: one for each operator and device where something hides; never more than the operator costs in any of
-    its modes there.
+    its modes there. leakage_w: low, nominal and high power that all devices leak together; every energy in the table
+    holds what leaks in its latency.
     """
 
     system: str
@@ -111,6 +112,7 @@ class CostTable:
     switches: tuple[Switch, ...]
     capacities: tuple[Capacity, ...]
     follow_ups: tuple[FollowUp, ...]
+    leakage_w: tuple[float, float, float]
 
     @functools.cached_property
     def row(self) -> dict[str, OpRow]:
@@ -283,7 +285,8 @@ def cost_table(workload: Workload, system: System) -> CostTable:
     ports = _ports(workload, system)
     follow_ups = _follow_ups(workload, system, rows, alike)
     capacities = system.capacities()
-    return CostTable(system.name, rows, ports, arrivals, departures, tuple(switches), capacities, follow_ups)
+    leakage_w = system.leakage_w
+    return CostTable(system.name, rows, ports, arrivals, departures, tuple(switches), capacities, follow_ups, leakage_w)
 
 
 def _follow_ups(workload: Workload, system: System, rows: tuple[OpRow, ...], alike: list[int]) -> tuple[FollowUp, ...]:

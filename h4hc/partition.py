@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from h4hc.assignment import Assignment, Case, Objective, Placement, Status
+from h4hc.assignment import Assignment, Case, Objective, Placement, Schema, Status
 from h4hc.cost import CostTable
+from h4hc.costtypes import Mode
 from h4hc.diagnostics import Diagnostic
 from h4hc.errors import PlanError
 from h4hc.planning.baselines import Baseline, baselines
 from h4hc.planning.demands import allowed_modes
 from h4hc.planning.dominance import tight_devices
 from h4hc.planning.edp import PROOF_TOLERANCE, Point
+from h4hc.planning.parallel.index import ActivityIndex
+from h4hc.planning.parallel.search import ParallelOutcome, ParallelTask, best_parallel, parallel_total
 from h4hc.planning.plan_cost import PlanCosts, Weights
 from h4hc.planning.search import VALUE, Search, Task, proved_value
+from h4hc.planning.stores import Units
 from h4hc.workload import Workload
 
 INTERRUPTED = "H4W140"
+SCHEMA_CHOSEN = "H4W141"
 
 
 @dataclass(frozen=True)
 class PartitionOptions:
     """What to minimise, what the user demands, and when to stop. gap is relative; time_limit_s is wall time.
 
-    case: the nominal numbers, or the worst of their intervals (`--robust`). stoppable: Ctrl-C ends the search, and the
-    best plan so far is the result; else it is raised as ever.
+    schema: see `Schema`. case: the nominal numbers, or the worst of their intervals (`--robust`). stoppable: Ctrl-C
+    ends the search, and the best plan so far is the result; else it is raised as ever.
     """
 
     objective: Objective = Objective.LATENCY
@@ -35,6 +42,7 @@ class PartitionOptions:
     time_limit_s: float = 60.0
     case: Case = Case.NOMINAL
     stoppable: bool = False
+    schema: Schema = Schema.SEQUENTIAL
 
 
 @dataclass(frozen=True)
@@ -69,8 +77,36 @@ def partition(workload: Workload, table: CostTable, options: PartitionOptions) -
     limit_s, stoppable = options.time_limit_s, options.stoppable
     task = Task(options.objective, allowed, tight, options.gap, limit_s, deadline, demanded, stoppable)
     search = Search(costs, task, [(b.modes, b.units) for b in simple if b.modes])
-    assignment = _assignment(table, *search.best(), options)
-    return Partitioning(assignment, simple, (_interruption(assignment),) if search.interrupted else ())
+    point, bound = search.best()
+    interrupted = search.interrupted
+    assignment = _assignment(table, point, bound, options)
+    remarks: list[Diagnostic] = []
+    if options.schema is not Schema.SEQUENTIAL:
+        starts = [(point.modes, point.units), *((b.modes, b.units) for b in simple if b.modes)]
+        beside = ParallelTask(options.objective, options.case, options.gap, deadline, stoppable, starts, search.prices)
+        if interrupted:  # what is known is timed, and nothing more is looked for
+            beside = replace(beside, deadline=-math.inf)
+        found = best_parallel(table, costs, allowed, tight, beside)
+        interrupted = interrupted or found.interrupted
+        alone, assignment = assignment, _parallel(table, found, options)
+        simple = (Baseline("sequential", point.modes, point.units, alone.latency_ps, alone.energy_pj), *simple)
+        if options.schema is Schema.AUTO:
+            remarks.append(_chosen(alone, assignment))
+            assignment = assignment if assignment.value < alone.value else alone
+    if interrupted:
+        remarks.append(_interruption(assignment))
+    return Partitioning(assignment, simple, tuple(remarks))
+
+
+def _chosen(alone: Assignment, beside: Assignment) -> Diagnostic:
+    """Why one schema was taken."""
+    if beside.value < alone.value:
+        less = 1 - beside.value / alone.value
+        what = f"operators run in parallel: {less:.2%} less {alone.objective} than one at a time"
+    else:
+        proof = f"at most {beside.gap:.2%} is open" if beside.gap else "proved"
+        what = f"operators run one at a time: no overlap saves {alone.objective} ({proof})"
+    return Diagnostic(SCHEMA_CHOSEN, "note", what)
 
 
 def _interruption(found: Assignment) -> Diagnostic:
@@ -82,18 +118,45 @@ def _assignment(table: CostTable, point: Point, bound: float, options: Partition
     value = VALUE[options.objective](point.pair)
     if bound > value * (1 + 10 * PROOF_TOLERANCE) + 1:
         raise PlanError("the solver's bound exceeds its own plan", why=f"bound {bound}, value {value}")
-    proved = proved_value(value, bound)
+    nominal = PlanCosts(table).total(point.modes) if options.case is Case.WORST else point.pair
+    proved, gap, status = _proof(value, proved_value(value, bound), options.gap)
+    name = "shortest paths, and HiGHS through PuLP"
+    placements = _placements(table, point.modes, point.units)
+    return Assignment(options.objective, options.case, placements, *nominal, value, proved, gap, status, name)
+
+
+def _parallel(table: CostTable, found: ParallelOutcome, options: PartitionOptions) -> Assignment:
+    plan = found.plan
+    nominal = (plan.latency_ps, plan.energy_pj)
+    if options.case is Case.WORST:
+        nominal = parallel_total(ActivityIndex(table), plan.modes, plan.breaks)
+    proved, gap, status = _proof(plan.value, min(plan.value, found.bound), options.gap)
+    broken = tuple(row.op for row, new_stay in zip(table.rows, plan.breaks, strict=True) if new_stay)
+    placements = _placements(table, plan.modes, found.units)
+    name = "labels over the order"
+    return Assignment(
+        options.objective,
+        options.case,
+        placements,
+        *nominal,
+        plan.value,
+        proved,
+        gap,
+        status,
+        name,
+        Schema.PARALLEL,
+        broken,
+    )
+
+
+def _proof(value: int, proved: int, wanted_gap: float) -> tuple[int, float, Status]:
+    """Bound, gap and status."""
     gap = (value - proved) / value if value else 0.0
     if proved == value:
-        status = Status.OPTIMAL
-    elif gap <= options.gap:
-        status = Status.WITHIN_GAP
-    else:
-        status = Status.FEASIBLE
+        return proved, gap, Status.OPTIMAL
+    return proved, gap, Status.WITHIN_GAP if gap <= wanted_gap else Status.FEASIBLE
+
+
+def _placements(table: CostTable, modes: Sequence[Mode], units: Units) -> tuple[Placement, ...]:
     ids = (row.op for row in table.rows)
-    placements = tuple(
-        Placement(op, mode, point.units.get(at, ())) for at, (op, mode) in enumerate(zip(ids, point.modes, strict=True))
-    )
-    nominal = PlanCosts(table).total(point.modes) if options.case is Case.WORST else point.pair
-    name = "HiGHS through PuLP"
-    return Assignment(options.objective, options.case, placements, *nominal, value, proved, gap, status, name)
+    return tuple(Placement(op, mode, units.get(at, ())) for at, (op, mode) in enumerate(zip(ids, modes, strict=True)))

@@ -5,23 +5,15 @@ Shares no code with partition.py or planning/: it walks the table, and reads pin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from h4hc.assignment import Assignment, Status
 from h4hc.cost import CostTable
 from h4hc.costtypes import Interval
+from h4hc.fault import Fault
 from h4hc.schedule import Schedule
+from h4hc.timeline_check import check_timeline
 from h4hc.workload import Workload
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A broken rule: its name, and the operators, tensors or devices it is about."""
-
-    rule: str
-    where: tuple[str, ...]
-    detail: str
 
 
 def check_plan(
@@ -38,7 +30,7 @@ def check_plan(
     is read), legality (the mode is in the table), demands (pins and forbids), units (as many distinct ones as the
     mode uses), capacity (no unit over its bytes), convexity (the partitions form no cycle), totals (recomputed from
     the table at the nominal and the worst bounds, summed over the steps, and the objective's value), proof (bound <=
-    value, and equal where optimality is claimed).
+    value, and equal where optimality is claimed). A parallel plan has the rules of `timeline_check` in place of totals.
     """
     faults = [*_coverage(workload, table, assignment), *_order(workload)]
     if faults:
@@ -49,7 +41,11 @@ def check_plan(
         *_steps(assignment, plan),
         *_capacity(table, assignment),
         *_convexity(workload, plan),
-        *_totals(table, assignment, plan),
+        *(
+            check_timeline(workload, table, assignment, plan)
+            if assignment.schema == "parallel"
+            else _totals(table, assignment, plan)
+        ),
         *_proof(assignment),
     )
 

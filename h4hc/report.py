@@ -19,7 +19,7 @@ from h4hc.errors import InternalError
 from h4hc.planning.demands import allowed_modes
 from h4hc.reporting.alternatives import used_bytes
 from h4hc.reporting.memory import memory_rows
-from h4hc.reporting.ops import cost_intervals, move_marks, op_rows
+from h4hc.reporting.ops import cost_intervals, interval, move_marks, op_rows
 from h4hc.reporting.trust import baseline_rows, robustness_rows, stability_section
 from h4hc.schedule import Partition, Schedule, Step
 from h4hc.workload import Tensor, Workload
@@ -31,7 +31,11 @@ if TYPE_CHECKING:
     from h4hc.system import System
 
 SCHEMA_VERSION = 1
-LEDGER_KINDS = ("op", "switch", "transfer", "cache", "layout", "quantize", "dequantize", "wake_up")
+PARALLEL = (
+    "each engine (device, host, DMA) takes its steps in their order, one at a time; engines run beside each other "
+    "without slowing each other down at the memories they share"
+)
+LEDGER_KINDS = ("op", "switch", "transfer", "cache", "layout", "quantize", "dequantize", "wake_up", "leakage")
 
 
 def make_report(compilation: Compilation) -> dict[str, Any]:
@@ -54,7 +58,7 @@ def make_report(compilation: Compilation) -> dict[str, Any]:
         "precision": c.workload.precision,
         "options": _options(c),
         "solver": _solver(c.assignment),
-        "totals": cost_intervals(c.schedule.latency, c.schedule.energy),
+        "totals": {**cost_intervals(c.schedule.latency, c.schedule.energy), "work_ps": interval(c.schedule.work)},
         "ledger": ledger(c.schedule),
         "steps": [_step(s) for s in c.schedule.steps],
         "partitions": [_partition(p, c.workload) for p in c.schedule.partitions],
@@ -143,6 +147,7 @@ def _options(c: Compilation) -> dict[str, Any]:
         "pins": list(o.pins),
         "forbids": list(o.forbids),
         "gap": o.gap,
+        "schema": str(o.schema),
         "time_limit_s": o.time_limit_s,
         "case": str(Case.WORST if o.robust else Case.NOMINAL),
         "precision": o.precision,
@@ -156,6 +161,7 @@ def _options(c: Compilation) -> dict[str, Any]:
 def _solver(a: Assignment) -> dict[str, Any]:
     return {
         "name": a.solver,
+        "schema": str(a.schema),
         "objective": str(a.objective),
         "case": str(a.case),
         "status": str(a.status),
@@ -197,6 +203,7 @@ def _step(s: Step) -> dict[str, Any]:
         "partition": s.partition,
         "origin": list(s.origin),
         "start_ps": s.start_ps,
+        "after": list(s.after),
         "size_bytes": s.size_bytes,
         **cost_intervals(s.latency, s.energy),
     }
@@ -270,6 +277,8 @@ def _basis(schedule: Schedule, table: CostTable, assignment: Assignment) -> list
             marks = table.row[step.subject].cost(assignment.mode[step.subject]).marks
         elif step.kind == "switch":
             marks = table.switch(step.subject).marks
+        elif step.kind == "leakage":
+            continue  # energy alone
         else:
             marks = moves[step.subject, step.kind, step.device]
         for mark in marks:
@@ -285,7 +294,9 @@ def _assumptions(workload: Workload, table: CostTable, assignment: Assignment) -
     if table.follow_ups:
         overlap = "of two on one device the second may fetch its weights during the first, as far as it says `hidden`"
     said = [
-        f"operators run one at a time, in the order of the steps; {overlap}",
+        PARALLEL
+        if assignment.schema == "parallel"
+        else f"operators run one at a time, in the order of the steps; {overlap}",
         "'proved optimal' speaks of this cost model and this order, not of measured hardware",
         "low and high add up the bounds of all steps, as if all sources erred in the same direction",
         "memory is that of tensors, their copies in another layout, and weights that a device reads from the SRAM",

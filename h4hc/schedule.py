@@ -1,28 +1,37 @@
 """schedule: (Workload, Assignment, CostTable) -> Schedule: every step of one inference in order, and the partitions.
 
-Sequential: one step at a time, in the workload's execution order. A partition is a maximal run of
-consecutive operators on one device, so partitions are convex and acyclic by construction. Each step
-carries its latency and energy; the ledger is their exact integer sum.
+Sequential: one step at a time, in the workload's execution order; latency and energy are exact sums of the steps.
+Parallel (`timeline.py`): the same steps, each after those it must wait for; the latency is the longest way through
+them. A partition is a maximal run of consecutive operators on one device (in the parallel schema breaks divide it), so
+partitions are convex and acyclic by construction.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Literal
 
-from h4hc.assignment import Assignment
+from h4hc.assignment import Assignment, Schema
 from h4hc.cost import MODEL_INPUT, MODEL_OUTPUT, Border, CostTable, Port, less_hidden
 from h4hc.costtypes import Interval
 from h4hc.system import HOST, MoveStep
 from h4hc.workload import Workload
 
-StepKind = Literal["op", "switch", "transfer", "cache", "layout", "quantize", "dequantize", "wake_up"]
+StepKind = Literal["op", "switch", "transfer", "cache", "layout", "quantize", "dequantize", "wake_up", "leakage"]
+BOUNDS: tuple[Literal["low", "nominal", "high"], ...] = ("low", "nominal", "high")
+ALL_DEVICES = "all devices"  # of the step that holds the leakage of a parallel schedule
 
 
 @dataclass(frozen=True)
 class Step:
-    """One entry of the ledger. subject: op id, tensor name, or the device switched to; start_ps is nominal."""
+    """One entry of the ledger. subject: op id, tensor name, or the device switched to; start_ps is nominal.
+
+    after: indices of the steps that must have ended; in a sequential schedule the one before. In a parallel schedule
+    energies are dynamic, and one step of kind `leakage` holds what leaks in the makespan.
+    """
 
     index: int
     kind: StepKind
@@ -34,6 +43,7 @@ class Step:
     size_bytes: int
     latency: Interval
     energy: Interval
+    after: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,14 +57,27 @@ class Partition:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Steps in order, one at a time; totals are their exact sums."""
+    """Steps in an order in which they can run.
+
+    Low and high latency: all steps at their low, or high, bound. A step waits for others only, so no duration between
+    these gives a latency outside.
+    """
 
     steps: tuple[Step, ...]
     partitions: tuple[Partition, ...]
+    schema: Schema = Schema.SEQUENTIAL
 
     @functools.cached_property
     def latency(self) -> Interval:
-        """Sum of all steps [ps]."""
+        """The longest way through the steps [ps]; in a sequential schedule the sum of all."""
+        if self.schema is Schema.SEQUENTIAL:
+            return self.work
+        low, nominal, high = (max(ends(self.steps, bound), default=0) for bound in BOUNDS)
+        return Interval(low, nominal, high)
+
+    @functools.cached_property
+    def work(self) -> Interval:
+        """Sum of the latencies of all steps [ps]: what one engine alone would take."""
         return _sum([s.latency for s in self.steps])
 
     @functools.cached_property
@@ -78,12 +101,20 @@ def _sum(parts: list[Interval]) -> Interval:
     return Interval(sum(p.low for p in parts), sum(p.nominal for p in parts), sum(p.high for p in parts))
 
 
+def ends(steps: Sequence[Step], bound: Literal["low", "nominal", "high"]) -> list[int]:
+    """When each step ends if each takes its latency at `bound` and begins when those it waits for have ended [ps]."""
+    duration, found = attrgetter(f"latency.{bound}"), list[int]()
+    for step in steps:
+        found.append(max([found[index] for index in step.after], default=0) + duration(step))
+    return found
+
+
 def partitions(workload: Workload, assignment: Assignment) -> tuple[Partition, ...]:
-    """Cut the execution order where the device changes."""
+    """Cut the execution order where the device changes, and at breaks."""
     runs: list[tuple[str, list[str]]] = []
     for op in workload.ops:
         device = assignment.mode[op.id].device
-        if not runs or runs[-1][0] != device:
+        if not runs or runs[-1][0] != device or op.id in assignment.breaks:
             runs.append((device, []))
         runs[-1][1].append(op.id)
     return tuple(Partition(f"p{i}_{device}", device, tuple(ops)) for i, (device, ops) in enumerate(runs))
@@ -108,7 +139,19 @@ class _Clock:
         energy: Interval,
     ) -> None:
         self.steps.append(
-            Step(len(self.steps), kind, device, subject, partition, origin, self.now_ps, size_bytes, latency, energy)
+            Step(
+                len(self.steps),
+                kind,
+                device,
+                subject,
+                partition,
+                origin,
+                self.now_ps,
+                size_bytes,
+                latency,
+                energy,
+                (len(self.steps) - 1,) if self.steps else (),
+            )
         )
         self.now_ps += latency.nominal
 
@@ -120,8 +163,12 @@ def schedule(workload: Workload, assignment: Assignment, table: CostTable) -> Sc
     device has not seen yet in that layout, and the switch, if its device differs from the one before (a model
     starts and ends on the host, which costs no switch); then the operator, without what hides behind the one before
     if that ran on the same device. At the end the model's outputs go to the host and are converted. Totals equal
-    the latency and energy of the assignment exactly.
+    the latency and energy of the assignment exactly. A parallel plan is laid out by `timeline.timeline`.
     """
+    if assignment.schema is Schema.PARALLEL:
+        from h4hc.timeline import timeline
+
+        return timeline(workload, assignment, table)
     parts = partitions(workload, assignment)
     part_of = {op: p.id for p in parts for op in p.ops}
     ports: dict[str, list[Port]] = {}

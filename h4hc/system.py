@@ -96,7 +96,7 @@ class System:
 
         1 W * 1 ps = 1 pJ, so the product needs no factor. Rounded up at each bound.
         """
-        low, nominal, high = self._leakage_w
+        low, nominal, high = self.leakage_w
         if high == 0:
             return ZERO
         return Interval(
@@ -104,6 +104,7 @@ class System:
         )
 
     @functools.cached_property
-    def _leakage_w(self) -> tuple[float, ...]:
-        leaks = [d.leakage_w() for d in self.devices]
-        return tuple(sum(leak[i] for leak in leaks) for i in range(3))
+    def leakage_w(self) -> tuple[float, float, float]:
+        """Power that all devices leak together, low, nominal and high [W]."""
+        low, nominal, high = zip(*(d.leakage_w() for d in self.devices), strict=True)
+        return sum(low), sum(nominal), sum(high)

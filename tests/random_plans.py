@@ -15,6 +15,7 @@ from h4hc.system import MoveStep, Switch
 from h4hc.workload import GenericParams, Layout, Op, OpKind, Tensor, Workload
 
 HOST, NPU, CIM1, CIM2 = Mode("host"), Mode("npu"), Mode("cim"), Mode("cim", 2)
+NO_LEAKAGE = (0.0, 0.0, 0.0)
 DEVICES = ("cim", "host", "npu")
 HOST_INDEX = DEVICES.index("host")
 
@@ -85,7 +86,9 @@ def random_table(rng: random.Random, workload: Workload, scale: int) -> CostTabl
     arrivals = tuple(Border(name, _steps(rng, True, scale)) for name in workload.inputs)
     departures = tuple(Border(name, _steps(rng, True, scale)) for name in workload.outputs)
     follow_ups = _follow_ups(rng, rows)
-    return CostTable("random", tuple(rows), tuple(ports), arrivals, departures, switches, capacities, follow_ups)
+    return CostTable(
+        "random", tuple(rows), tuple(ports), arrivals, departures, switches, capacities, follow_ups, NO_LEAKAGE
+    )
 
 
 def _follow_ups(rng: random.Random, rows: list[OpRow]) -> tuple[FollowUp, ...]:

@@ -91,7 +91,9 @@ def synthetic(count: int, seed: int, tight: float) -> tuple[Workload, CostTable]
     store = Capacity("cim", MACROS, max(1, round(sum(weights) * tight / MACROS)))
     capacities = (store, Capacity("host", 1, None), Capacity("npu", 1, None))
     follow_ups = tuple(_follow_up(rng, row) for row in rows[1:] if rng.random() < 0.5)
-    return workload, CostTable("synthetic", rows, _ports(rng, workload), (), (), switches, capacities, follow_ups)
+    return workload, CostTable(
+        "synthetic", rows, _ports(rng, workload), (), (), switches, capacities, follow_ups, (0.0, 0.0, 0.0)
+    )
 
 
 def _log(rng: random.Random, low: float, high: float) -> float:

@@ -138,7 +138,7 @@ def test_edp_does_not_trust_ends_that_stopped_early() -> None:
 def test_a_model_without_operators_has_one_plan() -> None:
     workload = Workload("wire", "as stored", (), (), (), ())
     switches = tuple(Switch(d, ZERO, ZERO, ()) for d in ("host", "npu"))
-    table = CostTable("t", (), (), (), (), switches, (Capacity("host", 1, None),), ())
+    table = CostTable("t", (), (), (), (), switches, (Capacity("host", 1, None),), (), (0.0, 0.0, 0.0))
     for objective in Objective:
         found = partition(workload, table, PartitionOptions(objective)).assignment
         assert (found.value, found.status, found.placements) == (0, Status.OPTIMAL, ())

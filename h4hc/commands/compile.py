@@ -26,6 +26,13 @@ BOXES = ("model", "legal", "workload", "costs", "assignment", "schedule", "memor
 )
 @model_options
 @plan_options
+@click.option(
+    "--schema",
+    type=click.Choice(["sequential", "parallel", "auto"]),
+    default="sequential",
+    show_default=True,
+    help="One operator at a time, or what need not wait at once; auto: the better.",
+)
 @click.option("--robust", is_flag=True, help="Minimise the worst case over the intervals of all costs.")
 @click.option(
     "--stability",
@@ -50,13 +57,14 @@ def command(
     objective: str,
     pins: tuple[str, ...],
     forbids: tuple[str, ...],
-    gap: float,
+    gap: float | None,
     time_limit: float,
     robust: bool,
     stability: bool,
+    schema: str,
     **given: Any,
 ) -> None:
-    plan = PlanOptions(objective, pins, forbids, gap, time_limit, robust, stability)
+    plan = PlanOptions(objective, pins, forbids, gap, time_limit, robust, stability, schema)
     needed = not dry_run and not (stop_after and console.as_json)
     options = compile_options(model, ModelOptions(**given), plan, _output_problems(model, output, force, needed))
     from h4hc.api import compile_model

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 MAX_TIME_LIMIT_S = 86_400.0
+OVERLAP_GAP = 0.01  # what a plan with overlaps is proved to by default: the last per cent takes most of the time
 NPU_COSTS = ("model", "vela")
 NPU_COST_FILES = (".json", ".csv")  # a calibration, a table of measurements
 
@@ -49,10 +50,11 @@ class PlanOptions:
     objective: str = "latency"
     pins: tuple[str, ...] = ()
     forbids: tuple[str, ...] = ()
-    gap: float = 0.0
+    gap: float | None = None
     time_limit: float = 60.0
     robust: bool = False
     stability: bool = False
+    schema: str = "sequential"
 
 
 def model_options(function: F) -> F:
@@ -107,7 +109,12 @@ def plan_options(function: F) -> F:
         ),
         click.option("--pin", "pins", multiple=True, metavar="NODE|GLOB=DEV", help="Run these nodes on DEV."),
         click.option("--forbid", "forbids", multiple=True, metavar="OP|GLOB=DEV", help="Keep these off DEV."),
-        click.option("--gap", type=float, default=0.0, show_default=True, help="Relative gap to the optimum allowed."),
+        click.option(
+            "--gap",
+            type=float,
+            metavar="FLOAT",
+            help="Relative gap to the optimum allowed.  [default: 0; 0.01 where operators may overlap]",
+        ),
         click.option("--time-limit", type=float, default=60.0, show_default=True, help="Solver time limit [s]."),
     )
     for decorator in reversed(decorators):
@@ -135,7 +142,8 @@ def compile_options(
         *repeat_problems("--fix-dim", given.fix_dims),
         *pair_problems("--pin", plan.pins, "NODE=DEVICE"),
         *pair_problems("--forbid", plan.forbids, "OP=DEVICE"),
-        *range_problems("--gap", plan.gap, 0.0, 1.0, ""),
+        *range_problems("--gap", 0.0 if plan.gap is None else plan.gap, 0.0, 1.0, ""),
+        *_schema_problems(plan),
         *range_problems("--time-limit", plan.time_limit, 0.01, MAX_TIME_LIMIT_S, " s"),
         *_limit_problems(given.limits),
         *_pass_problems(given.passes),
@@ -143,8 +151,9 @@ def compile_options(
     ]
     raise_all(problems)
     from h4hc.api import CompileOptions
-    from h4hc.assignment import Objective
+    from h4hc.assignment import Objective, Schema
 
+    schema = Schema(plan.schema)
     return CompileOptions(
         target=given.target or "",
         sets=given.sets,
@@ -152,7 +161,8 @@ def compile_options(
         objective=Objective(plan.objective),
         pins=plan.pins,
         forbids=plan.forbids,
-        gap=plan.gap,
+        gap=plan.gap if plan.gap is not None else 0.0 if schema is Schema.SEQUENTIAL else OVERLAP_GAP,
+        schema=schema,
         time_limit_s=plan.time_limit,
         robust=plan.robust,
         stability=plan.stability,
@@ -162,6 +172,15 @@ def compile_options(
         passes=given.passes,
         limits=given.limits,
     )
+
+
+def _schema_problems(plan: PlanOptions) -> list[Problem]:
+    if plan.stability and plan.schema != "sequential":
+        why = "it asks how wrong a device's costs may be before another sum is the least; a makespan is no sum"
+        return [
+            Problem(f"--stability is not for --schema {plan.schema}", ("--stability",), why, "leave one of them out")
+        ]
+    return []
 
 
 def _limit_problems(texts: tuple[str, ...]) -> list[Problem]:

@@ -49,7 +49,7 @@ def command(
     objective: str,
     pins: tuple[str, ...],
     forbids: tuple[str, ...],
-    gap: float,
+    gap: float | None,
     time_limit: float,
     robust: bool,
     **given: Any,

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
+from h4hc.assignment import Schema
 from h4hc.schedule import Schedule, Step
 from h4hc.workload import Layout, Op, OpKind, Workload
 
@@ -35,8 +36,11 @@ def lifetimes(workload: Workload, schedule: Schedule, resident: Collection[str])
     A model input is there from step 0 to the last step that reads it, a model output from the step that makes it to
     the end; any other tensor from the step that makes it to the last step that reads, moves or reorders it. Weights
     are there all the time. Tensors without bytes have no buffer.
+
+    Steps of a parallel schedule may run at the same time, however long each takes: a buffer is in use from the first
+    step that may still run when it is made to the last that may have begun when it is read last (`_spans`).
     """
-    life = _Life(workload)
+    life = _Life(workload, _spans(schedule))
     for step in schedule.steps:
         if step.kind == "op":
             life.run(step)
@@ -64,26 +68,53 @@ def _weights(workload: Workload, schedule: Schedule, resident: Collection[str], 
     ]
 
 
+def _spans(schedule: Schedule) -> list[tuple[int, int]]:
+    """For each step the first and the last step that may run at the same time as it.
+
+    All steps before the first have ended when it begins, and all behind the last begin when it has ended, whatever any
+    of them takes: so lives that do not meet in these spans never meet.
+    """
+    if schedule.schema is Schema.SEQUENTIAL:
+        return [(step.index, step.index) for step in schedule.steps]
+    count = len(schedule.steps)
+    before: list[int] = []  # as bits
+    for step in schedule.steps:
+        bits = 0
+        for index in step.after:
+            bits |= before[index] | 1 << index
+        before.append(bits)
+    first = [((~bits) & -(~bits)).bit_length() - 1 for bits in before]  # the lowest bit that is not set
+    last = [0] * count
+    for index in range(count):
+        behind = count - 1
+        while behind > index and before[behind] >> index & 1:
+            behind -= 1
+        last[index] = behind
+    return list(zip(first, last, strict=True))
+
+
 class _Life:
     """Walks the steps. home: the buffer of each tensor made so far; copies: those in the other layout."""
 
-    def __init__(self, workload: Workload) -> None:
-        self.workload = workload
+    def __init__(self, workload: Workload, spans: list[tuple[int, int]]) -> None:
+        self.workload, self.spans = workload, spans
         self.needs: list[Need] = []
         self.home: dict[str, Need] = {}
         self.copies: dict[tuple[str, str], Need] = {}  # by tensor and device
         self.pending: dict[str, Need] = {}  # made since the last operator, for the next one
         self.own = {*workload.inputs, *workload.outputs}
         for name in dict.fromkeys(workload.inputs):
-            self.home[name] = self._new(name, "tensor", name, 0)
+            self.home[name] = self._new(name, "tensor", name, None)
 
-    def _new(self, name: str, kind: Literal["tensor", "copy"], tensor: str, step: int) -> Need:
-        need = Need(name, kind, [tensor], self.workload.tensor[tensor].size_bytes, step, step + 1)
+    def _new(self, name: str, kind: Literal["tensor", "copy"], tensor: str, step: int | None) -> Need:
+        """A buffer that a step writes first, or that is there from the start."""
+        first, last = (0, 0) if step is None else self.spans[step]
+        need = Need(name, kind, [tensor], self.workload.tensor[tensor].size_bytes, first, last + 1)
         self.needs.append(need)
         return need
 
     def touch(self, need: Need, step: int) -> None:
-        need.end = max(need.end, step + 1)
+        need.end = max(need.end, self.spans[step][1] + 1)
 
     def reorder(self, step: Step) -> None:
         self.touch(self.home[step.subject], step.index)

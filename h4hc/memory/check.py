@@ -10,8 +10,8 @@ import itertools
 from collections import Counter
 from dataclasses import dataclass
 
+from h4hc.fault import Fault
 from h4hc.memory.plan import Buffer, MemoryPlan, Region
-from h4hc.plan_check import Fault
 from h4hc.schedule import Schedule, Step
 from h4hc.system import System
 from h4hc.workload import Op, Tensor, Workload
@@ -26,7 +26,7 @@ def check_memory(workload: Workload, schedule: Schedule, system: System, plan: M
     or above its high-water mark), misaligned, high-water (the highest end), bound (at least the bytes alive at once,
     never above the high-water mark, equal to it where that is claimed), overlap (two lives and their bytes meet),
     missing tensor, twice, size, lifetime too short (used outside its life), in-place unsafe (written over what is
-    still to be read), lost (a read that finds other bytes).
+    still to be read), lost (a read that finds other bytes), race (steps that may run at once use the same bytes).
     """
     if plan.steps != len(schedule.steps) or [r.name for r in plan.regions] != ["sram"]:
         return (Fault("region", (), f"{plan.steps} steps in {len(plan.regions)} regions; the SRAM alone is expected"),)
@@ -34,7 +34,7 @@ def check_memory(workload: Workload, schedule: Schedule, system: System, plan: M
     faults = [*_region(region, system), *_layout(region), *_bounds(region), *_overlaps(region)]
     play = _Play(workload, schedule, region)
     play.all_steps()
-    return (*faults, *play.faults, *_weights(workload, schedule, system, region))
+    return (*faults, *play.faults, *_races(schedule, play.uses), *_weights(workload, schedule, system, region))
 
 
 def _region(region: Region, system: System) -> list[Fault]:
@@ -110,6 +110,25 @@ def _weights(workload: Workload, schedule: Schedule, system: System, region: Reg
     return faults
 
 
+def _races(schedule: Schedule, uses: dict[str, tuple[Buffer, set[int]]]) -> list[Fault]:
+    """Of two buffers on the same bytes, all uses of one must have ended before any of the other begins.
+
+    In a sequential schedule the steps' order says so already.
+    """
+    if schedule.schema == "sequential":
+        return []
+    ended: list[set[int]] = []
+    for step in schedule.steps:
+        ended.append(set().union(*({index} | ended[index] for index in step.after)))
+    faults = []
+    for (a, one), (b, two) in itertools.combinations(uses.values(), 2):
+        apart = a.offset_bytes >= b.offset_bytes + b.size_bytes or b.offset_bytes >= a.offset_bytes + a.size_bytes
+        if apart or all(one <= ended[step] for step in two) or all(two <= ended[step] for step in one):
+            continue
+        faults.append(Fault("race", (a.name, b.name), "used on the same bytes by steps that may run at the same time"))
+    return faults
+
+
 @dataclass
 class _Content:
     """Bytes [low, high) hold the value of `of`; a view has the value of its input."""
@@ -129,6 +148,7 @@ class _Play:
         self.value: dict[str, str] = {}
         self.moved: dict[tuple[str, str], Buffer] = {}  # copies in the other layout, by tensor and reader
         self.home: dict[str, Buffer] = {}
+        self.uses: dict[str, tuple[Buffer, set[int]]] = {}
         for b in region.buffers:
             for name in b.tensors if b.kind == "tensor" else b.tensors[1:] if b.kind == "copy" else ():
                 if name in self.home:
@@ -163,6 +183,7 @@ class _Play:
         return found if size else None
 
     def _alive(self, b: Buffer, step: int, why: str) -> None:
+        self.uses.setdefault(b.name, (b, set()))[1].add(step)
         if not b.start_step <= step < b.end_step:
             life = f"lives in [{b.start_step}, {b.end_step})"
             self._fault("lifetime too short", b.name, f"{life}, {why} in step {step}")

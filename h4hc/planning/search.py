@@ -59,6 +59,7 @@ class Search:
         self.points: list[Point] = []  # all that was solved
         self.gap = task.gap
         self.interrupted = False
+        self.prices: dict[str, float] = {}  # of a stored byte, by device, in the last relaxation
         self._bound = 0.0  # known so far in the solve that is under way
 
     @cached_property
@@ -112,6 +113,7 @@ class Search:
         if self.paths is None:
             return self._decided(self.flat, weights, start, 0.0, math.inf)
         relaxed = self._relaxed(self.paths, weights, start)
+        self.prices = dict(zip(self.paths.stores, map(float, relaxed.prices), strict=True))
         start = self._nearby(self.paths, relaxed, weights, start)
         if start is None:
             return self._decided(self.flat, weights, None, relaxed.bound, math.inf)

@@ -99,6 +99,8 @@ def _ledger(report: Json) -> str:
         for name, d in device_totals(report).items()
     ]
     rows += [row(kind, steps, "", format_bytes(size), ps, pj) for kind, steps, size, ps, pj in between(report)]
+    if beside := total["work_ps"]["nominal"] - latency:
+        rows.append(("at the same time", "", "", "", f"-{format_time(beside)}", f"-{share(beside, latency)}", "", ""))
     rows.append(row("**total**", len(report["steps"]), count(report["model"]["macs"], "MAC"), "", latency, energy))
     head = ("where it goes", "steps", "MACs", "bytes", "time", "share", "energy", "share")
     return f"## Ledger\n\nThe rows sum to the total exactly.\n\n{markdown_table(head, rows)}"

@@ -86,6 +86,7 @@ def solver_line(report: Json) -> str:
     s = report["solver"]
     goal = f"the worst case of {s['objective']}" if s["case"] == "worst" else s["objective"]
     bound = value_text(s["bound"], s["objective"])
+    goal = goal if s["schema"] == "sequential" else f"{goal} in parallel"
     return f"{s['status']} for {goal}, gap {100 * s['gap']:.2g} %, bound {bound}; {s['name']}"
 
 
@@ -176,6 +177,8 @@ def _ledger(report: Json, width: int) -> list[str]:
         )
     for kind, steps, _, ps, pj in between(report)[:MAX_MOVES]:
         add(kind, str(steps), "-", ps, pj)
+    if beside := total["work_ps"]["nominal"] - latency:
+        rows.append(("at the same time", "-", "-", f"-{format_time(beside)}", f"-{share(beside, latency)}", "-", "-"))
     steps_total = len(report["steps"])
     add("total", str(steps_total), "100.0 %" if macs else "-", latency, energy)
     return table(("where it goes", "steps", "MACs", "time", "share", "energy", "share"), rows, width, drop=(6, 1, 2))
@@ -194,7 +197,7 @@ def _verdict(report: Json, width: int) -> list[str]:
 
 
 def _baselines(report: Json) -> list[str]:
-    shown = report["baselines"][:4]
+    shown = report["baselines"][:5]
     what = minimised(report["solver"])
     out = []
     for b in shown:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from h4hc.assignment import Assignment, Objective, Placement
+from h4hc.assignment import Assignment, Objective, Placement, Schema
 from h4hc.cost import CostTable
 from h4hc.costtypes import Interval
 from h4hc.planning.baselines import Baseline
@@ -26,7 +26,7 @@ THIS, OTHER = "this plan", "nominal optimum"
 def baseline_rows(
     workload: Workload, table: CostTable, simple: Sequence[Baseline], chosen: Assignment, own: Schedule
 ) -> list[Json]:
-    """Baselines laid out by the same scheduler; value_ratio is in the case that was minimised."""
+    """Baselines, run one operator at a time; value_ratio is in the case that was minimised."""
     value = objective_value(chosen.objective, own, chosen.case)
     rows = []
     for plan in simple:
@@ -42,7 +42,8 @@ def baseline_rows(
 
 def _elsewhere(chosen: Assignment, plan: Baseline) -> Assignment:
     modes = zip(chosen.placements, plan.modes, strict=True)
-    return replace(chosen, placements=tuple(Placement(p.op, mode) for p, mode in modes))
+    placements = tuple(Placement(p.op, mode) for p, mode in modes)
+    return replace(chosen, placements=placements, schema=Schema.SEQUENTIAL, breaks=())
 
 
 def objective_value(objective: Objective, laid: Schedule, case: str) -> int:

@@ -10,14 +10,16 @@ from typing import Any
 import highspy
 import pytest
 
-from h4hc.assignment import Objective
+from h4hc.assignment import Objective, Schema
 from h4hc.costtypes import Mode
 from h4hc.partition import INTERRUPTED, PartitionOptions, partition
 from h4hc.plan_check import check_plan
 from h4hc.planning.ilp import Effort, Program, SolveStatus
+from h4hc.planning.parallel.clock import Clock
 from h4hc.planning.search import VALUE, Search
 from h4hc.planning.walk import Walk
 from h4hc.schedule import schedule
+from tests.parallel_plans import parallel_problem
 from tests.random_plans import random_problem
 
 
@@ -99,3 +101,31 @@ def test_an_interrupt_inside_the_solver_keeps_what_it_has(monkeypatch: pytest.Mo
     assert [r.code for r in found.remarks] == [INTERRUPTED]
     assert found.assignment.bound <= found.assignment.value
     assert check_plan(workload, table, found.assignment, schedule(workload, found.assignment, table)) == ()
+
+
+@pytest.mark.parametrize("times", [1, 40])
+def test_a_parallel_search_can_be_stopped_as_well(times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    step, stopped = Clock.step, 0
+    for seed in range(20):
+        workload, table = parallel_problem(seed, 6)
+        best = partition(workload, table, PartitionOptions(schema=Schema.PARALLEL)).assignment.value
+        calls = 0
+
+        def interrupted(self: Clock, *given: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == times + len(workload.ops) * 6:  # noqa: B023 - behind the timing of what is known
+                os.kill(os.getpid(), signal.SIGINT)
+            return step(self, *given)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Clock, "step", interrupted)
+            try:
+                found = partition(workload, table, PartitionOptions(schema=Schema.PARALLEL, stoppable=True))
+            except KeyboardInterrupt:
+                pytest.fail("a plan was known")
+        plan = found.assignment
+        assert plan.bound <= best <= plan.value, f"seed {seed}"
+        assert check_plan(workload, table, plan, schedule(workload, plan, table)) == ()
+        stopped += bool(found.remarks)
+    assert stopped
