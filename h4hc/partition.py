@@ -25,6 +25,7 @@ from h4hc.workload import Workload
 
 INTERRUPTED = "H4W140"
 SCHEMA_CHOSEN = "H4W141"
+START_GAP = 1e-4  # of the sequential plan that a parallel search starts from
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def partition(workload: Workload, table: CostTable, options: PartitionOptions) -
     simple = baselines(costs, allowed, tight, VALUE[options.objective])
     demanded = bool(options.pins or options.forbids)
     limit_s, stoppable = options.time_limit_s, options.stoppable
-    task = Task(options.objective, allowed, tight, options.gap, limit_s, deadline, demanded, stoppable)
+    gap = options.gap if options.schema is Schema.SEQUENTIAL else min(options.gap, START_GAP)
+    task = Task(options.objective, allowed, tight, gap, limit_s, deadline, demanded, stoppable)
     search = Search(costs, task, [(b.modes, b.units) for b in simple if b.modes])
     point, bound = search.best()
     interrupted = search.interrupted
