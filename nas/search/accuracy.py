@@ -44,7 +44,7 @@ class Evaluator:
     def __call__(self, genome: Sequence[int]) -> float:
         arch = self.net.space.arch(genome)
         device = next(self.net.parameters()).device
-        stats = calibrate(self.net, arch, [batch.to(device) for batch in self.calibration])
+        stats = calibrate(self.net, arch, (batch.to(device) for batch in self.calibration))
         right = 0
         for images, labels in zip(self.images.split(self.batch), self.labels.split(self.batch), strict=True):
             right += int((self.net(images.to(device), arch, stats).argmax(1).cpu() == labels).sum())
