@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from h4hc.errors import UserError
 from nas.data.config import DataConfig
 from nas.data.generate import Drawn, Floats, generated
 from nas.data.splits import Data
 
 CELLS = 6  # a side
+LEAST = 4 * CELLS  # pixels a side: a ring is one pixel wide then, its hole two
 ITEMS = 5
 DARKEST, BRIGHTEST = 0.25, 0.95  # of squares and ring, about; the picture ends at 1
 GAP = 0.08  # least difference to the ring, of the range
@@ -21,7 +23,14 @@ NOISE = 0.06
 
 
 def relations(config: DataConfig) -> Data:
-    """As above; resolutions that are no multiple of 6 leave a margin on the right and below."""
+    """As above; resolutions that are no multiple of 6 leave a margin on the right and below.
+
+    Raises UserError for a resolution at which a ring has no pixel of its own: nobody could answer there.
+    """
+    if config.resolution < LEAST:
+        why = f"a cell of less than {LEAST // CELLS} pixels a side shows no ring"
+        where, hint = (f"data.resolution: {config.resolution}",), f"resolution: {LEAST} or more"
+        raise UserError("the images of `relations` are too small", where, why, hint)
     return generated(config, (_draw, _draw, _draw), ITEMS + 1)
 
 

@@ -44,15 +44,16 @@ class Evaluator:
     def __call__(self, genome: Sequence[int]) -> float:
         arch = self.net.space.arch(genome)
         device = next(self.net.parameters()).device
-        stats = calibrate(self.net, arch, [batch.to(device) for batch in self.calibration])
+        stats = calibrate(self.net, arch, (batch.to(device) for batch in self.calibration))
         right = 0
         for images, labels in zip(self.images.split(self.batch), self.labels.split(self.batch), strict=True):
             right += int((self.net(images.to(device), arch, stats).argmax(1).cpu() == labels).sum())
         return right / len(self.labels)
 
     def fingerprint(self) -> str:
-        """Hash of the weights and of all images: another one may give other accuracies."""
-        digest = hashlib.sha256()
+        """Hash of the space, whose indices a genome holds, the weights and all images: others may give other results."""
+        space = self.net.space.spec.model_dump(mode="json")
+        digest = hashlib.sha256(f"{json.dumps(space, sort_keys=True)} {torch.__version__}".encode())
         for name, tensor in sorted(self.net.state_dict().items()):
             digest.update(name.encode() + _bytes(tensor))
         for tensor in (*self.calibration, self.images, self.labels):

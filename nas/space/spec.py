@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, model_validator
@@ -30,6 +31,13 @@ def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+def _finite(values: tuple[float, ...]) -> tuple[float, ...]:
+    """After the items: said of the items, it would be said of whole numbers and of fractions."""
+    if values[-1] == math.inf:
+        raise ValueError("ratios are finite")
+    return values
+
+
 def _not_empty(values: T) -> T:
     """After the items: a length limit of pydantic's would also complain of a list whose items are wrong."""
     if not values:
@@ -42,7 +50,10 @@ Sizes = Annotated[tuple[PositiveInt, ...], NonEmpty, AfterValidator(_ascending)]
 Counts = Annotated[tuple[Annotated[int, Field(ge=0)], ...], NonEmpty, AfterValidator(_ascending)]
 Kernels = Annotated[Sizes, AfterValidator(_odd)]
 Ratios = Annotated[
-    tuple[Annotated[int, Field(gt=0)] | Annotated[float, Field(gt=0)], ...], NonEmpty, AfterValidator(_ascending)
+    tuple[Annotated[int, Field(gt=0)] | Annotated[float, Field(gt=0)], ...],
+    NonEmpty,
+    AfterValidator(_ascending),
+    AfterValidator(_finite),
 ]
 BlockTypes = Annotated[tuple[BlockType, ...], NonEmpty, AfterValidator(_distinct)]
 Odd = Annotated[PositiveInt, AfterValidator(lambda v: _odd((v,))[0])]
@@ -99,6 +110,20 @@ class StageSpec(_Strict):
         wrong = [w for w in self.width if at and w % at.head_dim]
         if at and wrong:
             raise ValueError(f"width {wrong} is no multiple of head_dim {at.head_dim}")
+        return self
+
+    @model_validator(mode="after")
+    def _effect(self) -> Self:
+        """A choice that no network shows is a mistake: it would widen the space on paper alone."""
+        idle = []
+        if "mbconv" not in self.block:
+            idle += ["expand"] * (len(self.expand) > 1) + ["se"] * self.se
+        if self.conv_depth == (0,):
+            idle += [key for key in ("block", "kernel", "expand") if len(getattr(self, key)) > 1]
+        if self.attention and self.attention.depth == (0,) and len(self.attention.mlp_ratio) > 1:
+            idle.append("attention.mlp_ratio")
+        if idle:
+            raise ValueError(f"without effect here: {', '.join(dict.fromkeys(idle))}")
         return self
 
 

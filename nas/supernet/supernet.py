@@ -108,8 +108,11 @@ class Supernet(nn.Module):
 
     def without_decay(self) -> frozenset[str]:
         """Names of the parameters that weight decay leaves alone: norms, biases, layer scales."""
-        scales = {f"{n}.weight" for n, m in self.named_modules() if isinstance(m, DynLayerScale)}
-        return frozenset(n for n, p in self.named_parameters() if p.ndim <= 1) | scales
+        return frozenset(n for n, p in self.named_parameters() if p.ndim <= 1) | self.layer_scales()
+
+    def layer_scales(self) -> frozenset[str]:
+        """Names of the layer scales."""
+        return frozenset(f"{n}.weight" for n, m in self.named_modules() if isinstance(m, DynLayerScale))
 
     @torch.no_grad()
     def set_layer_scale(self, value: float) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from h4hc.errors import IntegrityError, UserError
 
-FORMAT = 1
+FORMAT = 2
 STATE, LAST, UNFINISHED, STEP = "state.json", "last", ".unfinished", "step_"
 Tensors = dict[str, Tensor]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -10,11 +10,12 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
     model_validator,
 )
 
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Part = Annotated[float, Field(ge=0, lt=1)]
 Group = Literal["conv", "attention", "shared"]
@@ -30,8 +31,8 @@ class Budget(_Strict):
     """When training ends; exactly one key. macs: multiply-accumulates of all forward and backward passes together."""
 
     steps: PositiveInt | None = None
-    minutes: PositiveFloat | None = None
-    macs: PositiveFloat | None = None
+    minutes: Positive | None = None
+    macs: Positive | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -47,13 +48,13 @@ class Optimizer(_Strict):
     """
 
     name: Literal["adamw", "sgd"] = "adamw"
-    lr: PositiveFloat = 3e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.02
+    lr: Positive = 3e-3
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.02
     momentum: Part = 0.9
     betas: tuple[Part, Part] = (0.9, 0.999)
     warmup: Part = 0.06
     final: Annotated[float, Field(ge=0, le=1)] = 0.0
-    clip: PositiveFloat | None = 2.0
+    clip: Positive | None = 2.0
 
 
 class Pick(_Strict):
@@ -95,13 +96,16 @@ class Distillation(_Strict):
 
     loss: Literal["kl", "alpha", "none"] = "kl"
     label_weight: Annotated[float, Field(ge=0, le=1)] = 0.0
-    alpha_low: float = -1.0
-    alpha_high: float = 1.0
-    ratio_clip: PositiveFloat = 5.0
+    alpha_low: Finite = -1.0
+    alpha_high: Finite = 1.0
+    ratio_clip: Positive = 5.0
 
 
 class Regularisation(_Strict):
-    """Of the first network of a step alone: subnets lack capacity rather than restraint."""
+    """Of the first network of a step alone: subnets lack capacity rather than restraint.
+
+    label_smoothing holds for the others too where they learn from labels alone (distillation `none`).
+    """
 
     label_smoothing: Part = 0.1
     dropout: Part = 0.0
@@ -115,7 +119,7 @@ class GroupRate(_Strict):
     from that phase's begin to the end of the run. warmup: null = the optimiser's.
     """
 
-    factor: Annotated[float, Field(ge=0)] = 1.0
+    factor: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     cycle: str = "run"
     warmup: Part | None = None
 
@@ -138,7 +142,7 @@ class Phase(_Strict):
     allowed: Allowed = {}
     lr: dict[Group, GroupRate] = {}
     freeze: tuple[Group, ...] = ()
-    layer_scale: PositiveFloat | None = None
+    layer_scale: Positive | None = None
     sampling: Sampling | None = None
     teacher: Teacher | None = None
 
@@ -204,6 +208,11 @@ class TrainConfig(_Strict):
                 for group, rate in phase.lr.items()
                 if rate.cycle not in known
             ]
+        faults += [
+            f"phase {phase.name!r} freezes everything"
+            for phase in self.phases
+            if set(phase.freeze) == set(get_args(Group))
+        ]
         if self.conflict != "none" and any(len((p.sampling or self.sampling).nets) < 2 for p in self.phases):
             faults.append(f"conflict {self.conflict!r} needs two networks a step at least")
         if faults:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 Part = list[Tensor | None]
 MAX_GAIN = 2.0  # NASViT: largest factor by which the subnets' gradient grows
-TINY = 1e-6
+TINY = torch.finfo(torch.float32).tiny  # keeps 0 / 0 from being nan and no more: tensors have |g|^2 down to 1e-12
 
 
 def take(parameters: Sequence[nn.Parameter]) -> Part:
@@ -68,6 +68,8 @@ def pcgrad(parts: list[Part], generator: np.random.Generator) -> Part:
 
     Products run over all parameters together.
     """
+    if all(gradient is None for part in parts for gradient in part):
+        return parts[0]  # the phase freezes all that the networks use
     rows = [_flat(part, parts) for part in parts]
     total = torch.zeros_like(rows[0])
     for i, row in enumerate(rows):

@@ -33,8 +33,16 @@ class Learner:
             self.phase = number
             self.teacher = _frozen(self.net) if phase.teacher else None
             if phase.layer_scale is not None:
-                self.net.set_layer_scale(phase.layer_scale)
+                self._set_layer_scale(phase.layer_scale)
         self.freeze(phase)
+
+    @torch.no_grad()
+    def _set_layer_scale(self, value: float) -> None:
+        """In the averaged weights too: a value that is set was not learned, so there is nothing to average."""
+        self.net.set_layer_scale(value)
+        if self.average is not None:
+            for name in self.net.layer_scales():
+                self.average[name].fill_(value)
 
     def freeze(self, phase: Phase) -> None:
         """Let learn what the phase lets learn."""

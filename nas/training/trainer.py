@@ -72,7 +72,7 @@ class Trainer:
         self.plan = Plan(config, net.space, self._macs)
         self.learner = Learner(self.net, config)
         self.stepper = Stepper(self.learner, config, self.ranks, self._macs)
-        self.spent = Spent()
+        self.spent, self._loss = Spent(), float("nan")  # _loss: of the first network, the last that was looked at
         self._asked = self._stop = False  # a signal came here; all ranks agree to end
 
     def fit(self, resume: bool = False) -> Result:
@@ -87,14 +87,14 @@ class Trainer:
         log = self._log()
         try:
             with self._interruptible():
-                loss = self._loop(log)
+                self._loop(log)
         finally:
             if log:
                 log.close()
-        return Result(self.spent.steps, self.spent.macs, self.spent.seconds, loss)
+        return Result(self.spent.steps, self.spent.macs, self.spent.seconds, self._loss)
 
-    def _loop(self, log: RunLog | None) -> float:
-        config, spent, loss = self.config, self.spent, float("nan")
+    def _loop(self, log: RunLog | None) -> None:
+        config, spent = self.config, self.spent
         stream = self.data.train.stream(config.seed, config.batch, spent.steps, self.ranks.rank, self.ranks.size)
         before = time.perf_counter() - spent.seconds
         while (part := spent.of(config.budget)) < 1 and not self._stop:
@@ -106,17 +106,17 @@ class Trainer:
             if done or spent.steps % config.log_every == 0 or self.ranks.device.type == "cpu":
                 outcome.check(spent.steps, span.phase.name, archs)
             if done or spent.steps % config.log_every == 0:
-                loss = float(outcome.loss_first)
+                self._loss = float(outcome.loss_first)
                 self._tell(log, span, rates, outcome, len(archs))
             due = config.evaluate_every and spent.steps % config.evaluate_every == 0
             if self._evaluate and log and (due or done):
                 log.evaluation(spent.steps, self._evaluate(self.net))
             if done or self._stop or spent.steps % config.save_every == 0:
                 outcome.check(spent.steps, span.phase.name, archs)
+                self._loss = float(outcome.loss_first)
                 self._save(log)
         if self._stop and spent.of(config.budget) < 1:
             raise KeyboardInterrupt
-        return loss
 
     def step(self, span: Span, rates: Rates, batch: Batch, seconds: float) -> tuple[list[Arch], Outcome]:
         """One update; counts it."""
@@ -174,7 +174,7 @@ class Trainer:
             loaded = checkpoint.load(found)
             self._compare(loaded.state["config"], found)
             self.learner.restore(loaded)
-            self.spent = Spent(**loaded.state["spent"])
+            self.spent, self._loss = Spent(**loaded.state["spent"]), float(loaded.state["loss"])
 
     def _compare(self, config: dict[str, Any], found: Path) -> None:
         now = self.config.model_dump(mode="json") | self._identity()
@@ -200,7 +200,7 @@ class Trainer:
             if log:
                 log.sync()
             config = self.config.model_dump(mode="json") | self._identity()
-            whole = self.learner.checkpoint({"config": config, "spent": asdict(self.spent)})
+            whole = self.learner.checkpoint({"config": config, "spent": asdict(self.spent), "loss": self._loss})
             checkpoint.save(self.folder / CHECKPOINTS, self.spent.steps, whole, self.config.keep)
         self.ranks.wait()
 

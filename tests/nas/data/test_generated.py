@@ -150,3 +150,14 @@ def test_relations_are_between_parts(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (len(ring), len(squares)) == (1, relations_module.ITEMS)
         assert int((squares[:, 0, 0] > ring[0, 0, 0]).sum()) == label
         assert np.abs(squares[:, 0, 0] - ring[0, 0, 0]).min() > 0.99 * 0.7 * relations_module.GAP
+
+
+def test_relations_show_their_ring_or_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six lit cells, the ring among them, at the least resolution; below it the ring would be all hole."""
+    monkeypatch.setattr(relations_module, "NOISE", 0.0)
+    least = relations_module.LEAST
+    pictures, _ = relations_module._draw(np.random.default_rng(0), 50, least)
+    cells = pictures.reshape(50, 6, least // 6, 6, least // 6).max((2, 4))
+    assert ((cells > 0).sum((1, 2)) == relations_module.ITEMS + 1).all()
+    with pytest.raises(UserError, match="too small"):
+        load_data(DataConfig(name="relations", resolution=least - 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,3 +130,44 @@ def test_faulty_shards_are_named(tmp_path: Path) -> None:
         writer.write({"__key__": "a", "png": _png(0, 0), "cls": b"cat"})
     with pytest.raises(UserError, match="no number"):
         load_data(_config("webdataset", tmp_path))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sixteen_bits_keep_their_greys(tmp_path: Path, channels: int) -> None:
+    ramp = np.linspace(0, 65535, 64).reshape(8, 8).astype(np.uint16)
+    for name in ("a/0", "a/1", "a/2"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(ramp).save(tmp_path / f"{name}.png")
+    data = load_data(_config("imagefolder", tmp_path, channels=channels))
+    image = next(data.val.batches(1))[0][0, 0] * DEVIATION[channels][0] + MEAN[channels][0]
+    inner = Image.fromarray((ramp / 257).round().astype(np.uint8)).resize(
+        (8, 8), Image.Resampling.BICUBIC, box=(0.5, 0.5, 7.5, 7.5)
+    )
+    assert torch.allclose(image, torch.from_numpy(np.asarray(inner, np.float32) / 255), atol=1e-5)
+
+
+def test_pixels_of_unknown_range_are_refused(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "a" / f"{number}.tif")
+    with pytest.raises(UserError, match=r"(?s)cannot be read.*tif") as caught:
+        next(load_data(_config("imagefolder", tmp_path, channels=1)).val.batches(1))
+    assert "8 or 16 bits" in str(caught.value)
+
+
+def test_a_batch_is_in_its_last_format_when_it_is_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the loader hands out, pinned where there is a GPU, is what the stream yields: no copy in between."""
+    made: list[int] = []
+
+    class Spy(torch.utils.data.DataLoader):  # type: ignore[type-arg]
+        def __iter__(self) -> Any:
+            for images, labels in super().__iter__():
+                made.append(images.data_ptr())
+                yield images, labels
+
+    monkeypatch.setattr(torch.utils.data, "DataLoader", Spy)
+    data = load_data(_config("imagefolder", _folder(tmp_path)))
+    images, labels = next(data.train.stream(0, 6))
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert labels.dtype == torch.int64
+    assert images.data_ptr() == made[0]

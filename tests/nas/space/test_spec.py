@@ -47,6 +47,15 @@ def test_the_good_one_is_read() -> None:
         ("conv_depth: [1]", "conv_depth: [1], block: [vit]", "stages[0].block[0]: ", 5),
         ("conv_depth: [1]", "conv_depth: [1], attention: {depth: [0, 1], head_dim: 3}", "no multiple of head_dim", 5),
         ("conv_depth: [1]", "conv_depth: [1], stride: 1", "given twice", 5),
+        ("conv_depth: [1]", "conv_depth: [1], expand: [1, .inf]", "finite", 5),
+        ("conv_depth: [1]", "conv_depth: [1], block: [conv], expand: [2, 3], se: true", "effect here: expand, se", 5),
+        ("conv_depth: [1]", "conv_depth: [0], kernel: [3, 5]", "without effect here: kernel", 5),
+        (
+            "conv_depth: [1]",
+            "conv_depth: [1], attention: {depth: [0], head_dim: 8, mlp_ratio: [1, 2]}",
+            "without effect here: attention.mlp_ratio",
+            5,
+        ),
         (
             "stages:\n  - {name: a, width: [8, 16], stride: 2, conv_depth: [1]}",
             "stages: []",

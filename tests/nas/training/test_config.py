@@ -40,6 +40,10 @@ def test_a_configuration_survives_json() -> None:
         ({"phases": [{"name": "a", "share": 1, "lr": {"dense": {}}}]}, "conv"),
         ({"conflict": "pcgrad", "sampling": {"nets": ["random"]}, "phases": "single"}, "two networks"),
         ({"sampling": {"nets": ["biggest"]}}, "max"),
+        ({"budget": {"macs": float("inf")}}, "finite"),
+        ({"optimizer": {"lr": float("inf")}}, "finite"),
+        ({"distillation": {"alpha_low": float("nan")}}, "finite"),
+        ({"phases": [{"name": "a", "share": 1, "freeze": ["conv", "attention", "shared"]}]}, "freezes everything"),
     ],
 )
 def test_faults_are_named(keys: dict[str, Any], message: str) -> None:

@@ -92,3 +92,25 @@ def test_parts_of_a_step_add_up(conflict: str) -> None:
     give([weight], combine(conflict, parts, _rng()))
     assert weight.grad is not None
     assert weight.grad.tolist() == [10.0, 10.0, 10.0]
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e-6, 1e-9])
+def test_surgery_does_not_depend_on_the_scale_of_the_loss(scale: float) -> None:
+    """A tensor of a supernet has a squared gradient of 1e-6 as a rule."""
+    big, sub = _part(0), _part(100)
+    sub[0] = None if big[0] is None else -0.5 * big[0]
+    small = [[None if g is None else scale * g for g in part] for part in (big, sub)]
+    for conflict in ("projection", "pcgrad"):
+        wanted = combine(conflict, [_clone(big), _clone(sub)], _rng())
+        found = combine(conflict, [_clone(part) for part in small], _rng())
+        for w, f in zip(wanted, found, strict=True):
+            assert w is not None
+            assert f is not None
+            torch.testing.assert_close(f / scale, w, rtol=1e-4, atol=1e-5)
+
+
+def test_subnets_without_gradient_change_nothing() -> None:
+    zero: Part = [torch.zeros(3)]
+    assert torch.equal(projection([torch.ones(3)], _clone(zero))[0], torch.ones(3))  # type: ignore[arg-type]
+    assert torch.equal(pcgrad([[torch.ones(3)], zero], _rng())[0], torch.ones(3))  # type: ignore[arg-type]
+    assert pcgrad([[None], [None]], _rng()) == [None]

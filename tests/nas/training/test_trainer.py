@@ -316,3 +316,20 @@ def test_ctrl_c_ends_with_a_checkpoint(space: SearchSpace, config: Make, tmp_pat
     assert load(_newest(tmp_path)).state["step"] in (6, 7, 8)
     resumed, _ = _run(space, config(save_every=1000), tmp_path, resume=True)
     assert _same(_weights(resumed), _weights(_run(space, config())[0]))
+
+
+def test_a_run_at_its_end_tells_its_loss_again(space: SearchSpace, config: Make, tmp_path: Path) -> None:
+    """Also where the last step was not one of the log."""
+    _, whole = _run(space, config(log_every=3), tmp_path)
+    _, again = _run(space, config(log_every=3), tmp_path, resume=True)
+    assert (again.loss, again.steps) == (whole.loss, whole.steps)
+
+
+def test_a_layer_scale_that_is_set_is_set_in_the_average_too(space: SearchSpace, config: Make, tmp_path: Path) -> None:
+    phases = [{"name": "a", "share": 0.5}, {"name": "b", "share": 0.5, "layer_scale": 0.7, "freeze": ["attention"]}]
+    _run(space, config(phases=phases, ema=0.9), tmp_path)
+    average = load_weights(tmp_path / CHECKPOINTS, averaged=True)
+    scales = Supernet(space, CLASSES).layer_scales()
+    assert scales
+    for name in scales:
+        assert torch.allclose(average[name], torch.tensor(0.7)), name
