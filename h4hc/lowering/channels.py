@@ -1,4 +1,4 @@
-"""Along which axis each value of a product carries its channels: what a split of it has to cut, and what it leaves whole.
+"""Along which axis each value of a product carries its channels: what a split of it cuts, and what it leaves whole.
 
 From the anchor's result the output channels are followed forwards through what is fused behind it (an activation, a
 bias of its own, QuantizeLinear), and from its operands backwards to the stored constants (DequantizeLinear, Transpose)
@@ -8,7 +8,6 @@ activation). Input channels are followed backwards only.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -53,6 +52,10 @@ class Slices:
     axes: dict[ir.Value, int] = field(default_factory=dict)
     stages: dict[ir.Node, int] = field(default_factory=dict)
     uses: set[tuple[ir.Node, int]] = field(default_factory=set)  # inputs of nodes that take a share
+    # by the names of values, which stay when the split of another operator puts a new value in the place of one
+    axes_by_name: dict[str, int] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    inputs: frozenset[str] = frozenset()
 
     @property
     def summary(self) -> Cut:
@@ -69,17 +72,6 @@ class Slices:
             stages=tuple(stages[n] for n in group.members) if stages else (),
             homes=tuple(homes),
         )
-
-    @functools.cached_property
-    def axes_by_name(self) -> dict[str, int]:
-        """`axes` by the names of the values, which stay when another split replaces a value."""
-        return {str(v.name): axis for v, axis in self.axes.items()}
-
-    @functools.cached_property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the values made or read, by name."""
-        values = (*self.group.inputs, *self.group.constants, *(v for n in self.group.members for v in n.outputs))
-        return {str(v.name): self.shape(v) for v in values if v.name}
 
     def _home(self, value: ir.Value) -> int:
         uses = [use for use in value.uses() if use.node in self.stages]
@@ -117,12 +109,16 @@ class Slices:
         if len(self.group.outputs) != 1 or self.group.outputs[0] not in self.axes:
             raise Whole("not one result leaves it")
 
-    def check(self) -> None:
-        """No value may be needed both whole and cut."""
+    def close(self) -> None:
+        """All values are found. No value may be needed both whole and cut."""
         for node in self.group.members:
             for index, value in enumerate(node.inputs):
                 if value in self.axes and (node, index) not in self.uses:
                     raise Whole(f"it reads {value.name!r} both whole and in shares")
+        values = (*self.group.inputs, *self.group.constants, *(v for n in self.group.members for v in n.outputs))
+        self.shapes = {str(v.name): self.shape(v) for v in values if v.name}
+        self.axes_by_name = {str(v.name): axis for v, axis in self.axes.items()}
+        self.inputs = frozenset(str(v.name) for v in self.group.inputs)
 
     def _is_cut_inside(self, value: ir.Value | None) -> bool:
         return value in self.axes and value is not None and value.producer() in self.group.members
@@ -220,7 +216,7 @@ def output_slices(group: Group, lowered: Lowered, known: Known) -> Slices:
         if place >= 0 and shape[place] != 1:
             found.back(node, 2, place)
     found.forward(axis)
-    found.check()
+    found.close()
     return found
 
 
@@ -244,7 +240,7 @@ def input_slices(group: Group, lowered: Lowered, known: Known) -> Slices:
             raise Whole(f"Gemm of opset {known.opset} has no form without an added matrix")
     for index, axis in enumerate(axes):
         found.back(node, index, axis)
-    found.check()
+    found.close()
     found.stages = _stages(group)
     return found
 

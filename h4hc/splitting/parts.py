@@ -49,10 +49,8 @@ class Carver:
         last = old.producer()
         assert last is not None  # a group's result
         nodes = [node for work in works for node in work.nodes]
-        if split.axis == "output":
-            new = self._concat(split, cut, results, nodes)
-        else:
-            new = _sum(split, cut, results, nodes)
+        join = self._concat if split.axis == "output" else _sum
+        new = join(split, cut, results, nodes)
         self.graph.insert_after(last, nodes)
         _replace(old, new)
         for node in reversed(cut.group.members):
@@ -102,7 +100,6 @@ class _Part:
         self._id = split.part(index)
         self._new: dict[str, ir.Value] = {}  # by the name of the value whose place it takes
         self._operands = 0  # activations sliced
-        self._activations = {str(v.name) for v in cut.group.inputs}
         self.nodes: list[ir.Node] = []
 
     def build(self) -> ir.Value:
@@ -175,7 +172,7 @@ class _Part:
         axis = self._cut.axes_by_name.get(name)
         if axis is None:
             return value
-        if name not in self._activations:
+        if name not in self._cut.inputs:
             tensor = get_const_tensor(value)
             assert tensor is not None  # asked when it was cut
             start, stop = self._range(self._cut.shapes[name][axis])

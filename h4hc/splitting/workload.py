@@ -183,10 +183,11 @@ def part_params(params: OpParams, axis: str, channels: int) -> OpParams:
         return replace(
             params, out_channels=channels, groups=groups, in_channels=params.in_channels // params.groups * groups
         )
+    by_output = axis == "output"
     if isinstance(params, FullyConnectedParams):
-        return replace(params, **{"out_features" if axis == "output" else "in_features": channels})
+        return replace(params, out_features=channels) if by_output else replace(params, in_features=channels)
     assert isinstance(params, MatmulParams)
-    return replace(params, **{"n" if axis == "output" else "k": channels})
+    return replace(params, n=channels) if by_output else replace(params, k=channels)
 
 
 def _in_order(workload: Workload, ops: Iterable[Op], tensors: dict[str, Tensor]) -> list[Tensor]:
