@@ -71,9 +71,9 @@ def fault(split: Split, cut: Cut | str) -> str:
         return f"the parts have {sum(split.counts)} channels together, the operator has {cut.count}"
     small = [c for c in split.counts if c < cut.least]
     if small:
-        return f"a part of {small[0]}: the least is {cut.least} channels, since one alone has no order in memory"
-    ragged = [c for c in split.counts if c % cut.unit]
-    return f"a part of {ragged[0]} cuts through a group of {cut.unit} channels" if ragged else ""
+        return f"a part of {small[0]}: the least is {cut.least} channels, fewer would change layouts or bits"
+    ragged = [c for c in split.counts[:-1] if c % cut.unit]
+    return f"a part of {ragged[0]}: channels go together by {cut.unit}" if ragged else ""
 
 
 def check_splits(

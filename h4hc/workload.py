@@ -213,8 +213,9 @@ EVERY, FIRST, BEHIND = 0, 1, 2  # see Cut.stages
 class Cut:
     """How a product can be split along its output channels (or its input channels). An axis of -1: read whole.
 
-    count: channels there are; unit: channels that stay together (the outputs of one group of a convolution); least:
-    channels of the smallest part. axis: of the result along which the channels lie, -1 where results are summed.
+    count: channels there are; unit: every part but the last has a multiple of it (the outputs of one group of a
+    convolution); least: channels of the smallest part. axis: of the result along which the channels lie, -1 where
+    results are summed.
     inputs, weights: for each of the operator's inputs and weights, the axis along which a part reads its share.
     stages, homes: for each ONNX node of the operator, and for each of its weights, where it goes when results are
     summed: to EVERY part, the FIRST part (a bias) or BEHIND the sum (an activation); all to every part where empty.

@@ -20,6 +20,7 @@ from h4hc.lowering.dtypes import is_float
 from h4hc.lowering.elementwise import ACTIVATIONS, ARITHMETIC
 from h4hc.lowering.facts import Known
 from h4hc.lowering.inputs import biases, is_standard
+from h4hc.lowering.same_bits import ROW_STEP, least_columns
 from h4hc.lowering.site import Group, Lowered, canonical
 from h4hc.units import ceil_div
 from h4hc.workload import BEHIND, EVERY, FIRST, ConvParams, Cut, FullyConnectedParams, MatmulParams, OpKind
@@ -202,14 +203,23 @@ def output_slices(group: Group, lowered: Lowered, known: Known) -> Slices:
         found.back(node, 1, 1 if node.op_type == "ConvTranspose" else 0)
         if _reads(node, 2):
             found.back(node, 2, 0)
+        if _is_quantised(group) and params.groups == 1 and math.prod(params.out_spatial) == 1:
+            found.unit = ROW_STEP
     elif isinstance(params, FullyConnectedParams) and not known.constant.get(_input(node, 1), False):
         found.count, axis = params.out_features, out - (2 if len(found.shape(_input(node, 1))) > 1 else 1)
         _out_axis(found, node, 0, "transA", -2)
+        if _is_quantised(group) and params.positions == 1:
+            found.unit = ROW_STEP
     else:
         assert isinstance(params, FullyConnectedParams | MatmulParams)
         found.count = params.out_features if isinstance(params, FullyConnectedParams) else params.n
         axis = out - 1
         _out_axis(found, node, 1, "transB", -1)
+        if _is_quantised(group):
+            inner = params.in_features if isinstance(params, FullyConnectedParams) else params.k
+            found.least = max(LEAST, least_columns(found.count, inner))
+            if node.attributes.get_int("transB", 0):
+                found.unit = ROW_STEP
     if node.op_type == "Gemm" and _reads(node, 2):
         shape = found.shape(_input(node, 2))
         place = axis - 2 + len(shape)
@@ -275,6 +285,10 @@ def _anchor(group: Group, lowered: Lowered) -> ir.Node:
     if not is_standard(node) or node.op_type not in SPLIT_TYPES:
         raise Whole(f"it is {node.op_type}: only {', '.join(SPLIT_TYPES)} are split")
     return node
+
+
+def _is_quantised(group: Group) -> bool:
+    return any(n.op_type == "QuantizeLinear" for n in group.members)
 
 
 def _out_axis(found: Slices, node: ir.Node, index: int, transposed: str, axis: int) -> None:
