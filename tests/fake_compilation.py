@@ -82,6 +82,9 @@ class FakeDevice:
     def wake_up(self) -> tuple[Interval, Interval, tuple[str, ...]]:
         return Interval(0, 0, 0), Interval(0, 0, 0), ()
 
+    def channel_step(self) -> int:
+        return 1
+
     def inexact(self) -> str | None:
         return None
 

@@ -37,7 +37,8 @@ class Carver:
         self.graph = model.graph
         self._opset = int(model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx", 1)))
         self.joined: dict[str, Joined] = {}
-        self.joins: list[ir.Node] = []
+        self.joins: dict[str, ir.Node] = {}
+        self.passed_by: dict[str, None] = {}  # results of joins whose parts an operator reads by themselves
         self.read: dict[ir.Value, None] = {}  # constants of the operators that were split
 
     def split(self, split: Split, cut: Slices) -> None:
@@ -61,7 +62,7 @@ class Carver:
         axis = cut.axes[old]
         node = _node("Concat", split.join, parts, cut, {"axis": axis})
         nodes.append(node)
-        self.joins.append(node)
+        self.joins[str(old.name)] = node
         new = _typed(node.outputs[0], "", old, cut.shape(old))
         self.joined[str(old.name)] = Joined(axis, split.ranges, tuple(parts))
         return new
@@ -74,6 +75,7 @@ class Carver:
         ranges = tuple(scaled(*r, shape[axis], cut.count) for r in split.ranges)
         known = self.joined.get(str(value.name))
         if known is not None and (known.axis, known.ranges) == (axis, ranges):
+            self.passed_by[str(value.name)] = None
             return known.parts[index], None
         start, stop = ranges[index]
         given: dict[str, Sequence[int]] = {"starts": [start], "ends": [stop], "axes": [axis]}
@@ -189,7 +191,7 @@ class _Part:
 
 def drop_unread(graph: ir.Graph, carver: Carver) -> None:
     """Take out what the splits left without a reader: a Concat behind which parts read parts, whole weights."""
-    for join in carver.joins:
+    for join in (carver.joins[name] for name in carver.passed_by):
         if not join.outputs[0].uses() and not join.outputs[0].is_graph_output():
             graph.remove(join, safe=True)
     for constant in carver.read:

@@ -47,6 +47,15 @@ def split_workload(workload: Workload, splits: tuple[Split, ...]) -> Workload:
     return replace(workload, ops=ops, tensors=tuple(_in_order(workload, ops, shop.tensors)))
 
 
+def alone_in(workload: Workload, op: Op) -> Workload:
+    """The workload with this operator only: enough to ask what its parts cost, and much quicker.
+
+    Its parts cost there what they cost in the whole: what several operators read is read by several parts.
+    """
+    names = dict.fromkeys((*workload.inputs, *op.inputs, *op.weights, *op.outputs, *workload.outputs))
+    return replace(workload, ops=(op,), tensors=tuple(workload.tensor[name] for name in names))
+
+
 class _Shop:
     """Makes the operators of splits, in execution order, and their tensors."""
 
@@ -55,6 +64,7 @@ class _Shop:
         self.tensors = dict(workload.tensor)
         self.ops: list[Op] = []
         self._joined: dict[str, tuple[int, tuple[tuple[int, int], ...], tuple[str, ...]]] = {}
+        self._passed_by: set[str] = set()  # results of joins whose parts an operator reads by themselves
 
     def split(self, op: Op, split: Split) -> None:
         """Slices, parts and join of one operator."""
@@ -84,9 +94,8 @@ class _Shop:
     def without_unread_joins(self) -> tuple[Op, ...]:
         """All operators but the joins that every reader passes by."""
         read = {name for op in self.ops for name in op.inputs} | set(self._workload.outputs)
-        return tuple(
-            op for op in self.ops if not (op.outputs and op.outputs[0] in self._joined) or op.outputs[0] in read
-        )
+        unread = self._passed_by - read
+        return tuple(op for op in self.ops if not unread.intersection(op.outputs))
 
     def _part(self, op: Op, split: Split, cut: Cut, index: int) -> Op:
         start, stop = split.ranges[index]
@@ -134,6 +143,7 @@ class _Shop:
         wanted = tuple(scaled(*r, dim, cut.count) for r in split.ranges)
         known = self._joined.get(name)
         if known is not None and known[:2] == (axis, wanted):
+            self._passed_by.add(name)
             return known[2][index]
         which = split.slice(index, operand)
         made = self._narrowed(name, f"{which}/{name}", axis, split, cut, index)
