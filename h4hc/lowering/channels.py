@@ -252,6 +252,12 @@ def input_slices(group: Group, lowered: Lowered, known: Known) -> Slices:
         found.back(node, index, axis)
     found.close()
     found.stages = _stages(group)
+    inner = {v for n in group.members for v in n.outputs}
+    for node in group.members:
+        if found.stages[node] != BEHIND:
+            for value in node.inputs:
+                if value is not None and known.constant.get(value, False) and value not in {*group.constants, *inner}:
+                    raise Whole(f"its constant {value.name!r} is one number, which the activation behind it takes in")
     return found
 
 
