@@ -155,4 +155,6 @@ def test_old_operator_sets(opset: int, version: int) -> None:
     split = split_model(model, (Split("b", "output", (2, 6)),))
     assert [v.name for v in split.graph.inputs] == ["x"]
     x = {"x": np.random.default_rng(1).standard_normal((1, 4, 5, 5), dtype=np.float32)}
-    assert np.allclose(session_outputs(ir.to_proto(chain()), x)[0], session_outputs(ir.to_proto(split), x)[0], atol=1e-6)
+    assert np.allclose(
+        session_outputs(ir.to_proto(chain()), x)[0], session_outputs(ir.to_proto(split), x)[0], atol=1e-6
+    )
