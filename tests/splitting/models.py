@@ -58,7 +58,7 @@ class Maker:
         scale = self.rng.uniform(0.001, 0.02, count or ()).astype(np.float32)
         zero = np.zeros(count or (), np.int8)
         names = [self.constant(f"{name}_s", np.asarray(scale)), self.constant(f"{name}_z", zero)]
-        attributes = {"axis": axis} if count else {}
+        attributes: dict[str, Any] = {"axis": axis} if count else {}
         return self.node("DequantizeLinear", [f"{name}_q", *names], name, **attributes)
 
     def bias(self, name: str, shape: tuple[int, ...]) -> str:

@@ -175,7 +175,7 @@ def product(x: Any, w: Any, transposed: bool) -> Any:
 def test_candidates_lie_in_the_devices_steps_and_cost_what_the_table_says(name: str) -> None:
     _, workload = zoo(name, True)
     step = system().device("npu").channel_step()
-    chosen = []
+    chosen: list[Split] = []
     for found in workload.ops:
         options = split_options(found, workload, system())
         assert bool(options) != bool(why_not_split(found, workload, system()))
