@@ -21,6 +21,7 @@ KIND = "h4hc.kind"  # on the anchor: what the group computes, when the anchor's 
 PARAMS = "h4hc.params"  # on the anchor: JSON object of what the pattern recognised (epsilon, axis, value names)
 ACTIVATION = "h4hc.activation"  # on the anchor: fused activation function
 REGION = "h4hc.region"  # named region (attention block)
+PART = "h4hc.part"  # on the anchor: id of the operator that this one is a part of
 CONSTANT = "h4hc.constant"  # "1": value known at compile time but left unfolded because of its size
 
 
@@ -128,6 +129,11 @@ def params(anchor: ir.Node) -> dict[str, object]:
 def activation(anchor: ir.Node) -> str:
     """Fused activation of the group, or empty."""
     return anchor.metadata_props.get(ACTIVATION, "")
+
+
+def part_of(anchor: ir.Node) -> str:
+    """Id of the operator that this one is a part of, or empty."""
+    return anchor.metadata_props.get(PART, "")
 
 
 def region(node: ir.Node) -> str:

@@ -212,7 +212,8 @@ def _with_leakage_marks(marks: tuple[str, ...], system: System) -> tuple[str, ..
     return tuple(sorted({*marks, *(mark for device in system.devices for mark in device.leakage_marks())}))
 
 
-def _ports(workload: Workload, system: System) -> tuple[Port, ...]:
+def make_ports(workload: Workload, system: System) -> tuple[Port, ...]:
+    """Each tensor as some of its consumers want it, with what bringing it from device to device takes."""
     wanted: dict[tuple[str, Layout, bool], list[str]] = {}
     for op in workload.ops:
         order = op.layout or workload.tensor[(op.inputs or op.outputs)[0]].layout
@@ -282,7 +283,7 @@ def cost_table(workload: Workload, system: System) -> CostTable:
         switches.append(replace(switch, energy=energy, marks=marks))
     arrivals = _wake_ups(system) + _borders(workload, system, workload.inputs, "quantize")
     departures = _borders(workload, system, workload.outputs, "dequantize")
-    ports = _ports(workload, system)
+    ports = make_ports(workload, system)
     follow_ups = _follow_ups(workload, system, rows, alike)
     capacities = system.capacities()
     leakage_w = system.leakage_w

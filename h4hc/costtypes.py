@@ -220,6 +220,7 @@ class DeviceModel(Protocol):
     def hidden(
         self, before: Op, op: Op, workload: Workload
     ) -> Interval: ...  # latency of `op` that hides behind `before` when both run here back to back [ps]
+    def channel_step(self) -> int: ...  # output channels it works on together: a part of a multiple wastes none
     def area_mm2(self) -> tuple[float, float, float]: ...  # low, nominal, high
     def wake_up(self) -> tuple[Interval, Interval, tuple[str, ...]]: ...  # an inference's share: ps, pJ, marks
     def inexact(self) -> str | None: ...  # why outputs are not bit-exact (analog); None where they are

@@ -51,6 +51,10 @@ class WrappedDevice:
         low, nominal, high = (min(getattr(c, b) for c in costs) for b in ("low", "nominal", "high"))
         return Interval(min(hidden.low, low), min(hidden.nominal, nominal), min(hidden.high, high))
 
+    def channel_step(self) -> int:
+        """Of `base`."""
+        return self.base.channel_step()
+
     def area_mm2(self) -> tuple[float, float, float]:
         """Of `base`."""
         return self.base.area_mm2()

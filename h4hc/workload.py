@@ -206,6 +206,31 @@ class Tensor:
         return count
 
 
+EVERY, FIRST, BEHIND = 0, 1, 2  # see Cut.stages
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a product can be split along its output channels (or its input channels). An axis of -1: read whole.
+
+    count: channels there are; unit: every part but the last has a multiple of it (the outputs of one group of a
+    convolution); least: channels of the smallest part. axis: of the result along which the channels lie, -1 where
+    results are summed.
+    inputs, weights: for each of the operator's inputs and weights, the axis along which a part reads its share.
+    stages, homes: for each ONNX node of the operator, and for each of its weights, where it goes when results are
+    summed: to EVERY part, the FIRST part (a bias) or BEHIND the sum (an activation); all to every part where empty.
+    """
+
+    count: int
+    unit: int
+    least: int
+    axis: int
+    inputs: tuple[int, ...]
+    weights: tuple[int, ...]
+    stages: tuple[int, ...] = ()
+    homes: tuple[int, ...] = ()
+
+
 @dataclass(frozen=True)
 class Op:
     """One operator of the plan: the unit that is placed on a device.
@@ -217,7 +242,8 @@ class Op:
     region: the attention block it belongs to ("" if none). op_types: its ONNX operator types.
     weight_types: element type, in the plan, of each constant that is multiplied (int8, float32, ...; a zero point
     other than 0 is written behind it: "int8 asymmetric"). rescales: a data movement or pooling whose output has
-    another scale than its input, so that each element is requantised on the way.
+    another scale than its input, so that each element is requantised on the way. by_output, by_input: how its channels
+    can be cut, or why they cannot; "" for what is no product.
     """
 
     id: str
@@ -238,6 +264,8 @@ class Op:
     region: str = ""
     weight_types: tuple[str, ...] = ()
     rescales: bool = False
+    by_output: Cut | str = ""
+    by_input: Cut | str = ""
 
 
 @dataclass(frozen=True)

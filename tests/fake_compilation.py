@@ -82,6 +82,9 @@ class FakeDevice:
     def wake_up(self) -> tuple[Interval, Interval, tuple[str, ...]]:
         return Interval(0, 0, 0), Interval(0, 0, 0), ()
 
+    def channel_step(self) -> int:
+        return 1
+
     def inexact(self) -> str | None:
         return None
 
@@ -192,6 +195,7 @@ def compile_fake(
             pins=pins,
             forbids=forbids,
             gap=0.0,
+            schema="sequential",
             time_limit_s=60.0,
             robust=robust,
             precision="auto-int8",

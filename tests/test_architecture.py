@@ -10,7 +10,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("h4hc", "passes", "targets", "nas")
-ONNX_IR_FILES = {"annotations", "passbase", "pipeline", "load", "lower", "partitioned", "loading", "lowering", "zoo"}
+ONNX_IR_FILES = {
+    "annotations",
+    "passbase",
+    "pipeline",
+    "load",
+    "lower",
+    "partitioned",
+    "loading",
+    "lowering",
+    "splitting",
+    "zoo",
+}
 PULP_FILE = "h4hc/planning/ilp.py"
 PASSES_MAY = {"h4hc.passbase", "h4hc.annotations", "h4hc.errors", "h4hc.diagnostics", "h4hc.sandbox", "h4hc.limits"}
 TARGETS_MAY = {

@@ -81,8 +81,15 @@ def conv(site: Site) -> Lowered:
     groups = site.integer("group", 1)
     _check(site, x, w, w[1] * groups if len(w) > 1 else -1, w[0] if w else -1, groups)
     params = _params(site, x, y, w[0], groups, w[2:], transposed=False)
-    kind = OpKind.CONV if groups == 1 else OpKind.DEPTHWISE if groups == x[1] else OpKind.GROUPED_CONV
-    return Lowered(kind, params, conv_macs(site), Order.CHANNELS_LAST, activation=site.text("activation", "").lower())
+    activation = site.text("activation", "").lower()
+    return Lowered(conv_kind(params), params, conv_macs(site), Order.CHANNELS_LAST, activation=activation)
+
+
+def conv_kind(params: ConvParams) -> OpKind:
+    """conv, depthwise or grouped_conv, by the number of groups."""
+    if params.groups == 1:
+        return OpKind.CONV
+    return OpKind.DEPTHWISE if params.groups == params.in_channels else OpKind.GROUPED_CONV
 
 
 def conv_transpose(site: Site) -> Lowered:

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from h4hc import annotations as marks
 from h4hc.diagnostics import Diagnostic
+from h4hc.lowering.channels import cuts
 from h4hc.lowering.control import Body, Control
 from h4hc.lowering.facts import Known, bodies_of, is_overwritten
 from h4hc.lowering.inputs import biases
@@ -94,6 +95,7 @@ class _Shop:
         inner_written = sum(self._plan.size_bytes(fact) * times for fact, _, times in body.traffic)
         lowered = laid.lowered
         dtype = self._plan.dtype(compute_dtype(group, self._known))
+        by_output, by_input = cuts(group, lowered, self._known)
         return Op(
             id=group.id,
             kind=lowered.kind,
@@ -113,6 +115,8 @@ class _Shop:
             region=marks.region(group.anchor),
             weight_types=weight_types(group, self._known, self._plan),
             rescales=rescales(group, lowered, self._known),
+            by_output=by_output,
+            by_input=by_input,
         )
 
 
@@ -145,7 +149,8 @@ def _bias_values(groups: Sequence[Group], known: Known) -> set[ir.Value]:
 
 def _turned(groups: Sequence[Group], laid: Sequence[Laid]) -> tuple[str, ...]:
     """Origins of the products whose activation lies transposed."""
-    return tuple(name for group, one in zip(groups, laid, strict=True) if one.lowered.turned for name in group.origin)
+    turned = (group.origin for group, one in zip(groups, laid, strict=True) if one.lowered.turned)
+    return tuple(dict.fromkeys(name for origin in turned for name in origin))
 
 
 def _diagnostics(

@@ -51,7 +51,7 @@ class Evaluator:
         return right / len(self.labels)
 
     def fingerprint(self) -> str:
-        """Hash of the space, whose indices a genome holds, the weights and all images: others may give other results."""
+        """Hash of the space, whose indices a genome holds, of the weights and of all images."""
         space = self.net.space.spec.model_dump(mode="json")
         digest = hashlib.sha256(f"{json.dumps(space, sort_keys=True)} {torch.__version__}".encode())
         for name, tensor in sorted(self.net.state_dict().items()):

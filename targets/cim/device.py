@@ -58,6 +58,10 @@ class Cim:
         """ZERO: a macro computes where its weights lie, so rewriting them overlaps no operator that uses the array."""
         return ZERO
 
+    def channel_step(self) -> int:
+        """Outputs that one read word serves side by side."""
+        return self.spec.columns
+
     def area_mm2(self) -> tuple[float, float, float]:
         """See targets.cim.upkeep."""
         return upkeep.area_mm2(self.spec)

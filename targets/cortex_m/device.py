@@ -42,6 +42,10 @@ class CortexM:
         """Nothing: the core fetches the weights of a kernel when it runs it."""
         return ZERO
 
+    def channel_step(self) -> int:
+        """Its kernels make one output channel after the other."""
+        return 1
+
     def area_mm2(self) -> tuple[float, float, float]:
         """Core with its caches, without the shared SRAM [mm2]."""
         return self.spec.area.times(1)

@@ -42,6 +42,11 @@ class EthosU:
         """See targets.ethos_u.cost."""
         return cost_model.hidden(self.spec, before, op, workload)
 
+    def channel_step(self) -> int:
+        """Depth of the output micro-block, in all cores together: the array works on no fewer channels."""
+        arch = self.spec.blocks_arch
+        return arch.ofm_ublock[2] * arch.cores
+
     def area_mm2(self) -> tuple[float, float, float]:
         """All cores with their SHRAM, without the system's memories [mm2]."""
         return self.spec.variant.area.times(1)

@@ -14,8 +14,9 @@ from h4hc.planning.baselines import Allowed, Plan, Tight
 from h4hc.planning.integer import pack_plan
 from h4hc.planning.parallel.clock import Clock, State
 from h4hc.planning.parallel.index import ActivityIndex, Choice
-from h4hc.planning.parallel.labels import Goal, LabelSearch, ParallelPlan, Prices
+from h4hc.planning.parallel.labels import Goal, LabelSearch, ParallelPlan
 from h4hc.planning.parallel.storage import Storage, Totals, Unbounded, Units
+from h4hc.planning.parallel.tails import Prices
 from h4hc.planning.plan_cost import PlanCosts
 from h4hc.planning.stores import Units as HeldBy
 
