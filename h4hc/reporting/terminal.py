@@ -20,6 +20,7 @@ MAX_MOVES = 6  # as many kinds as there are
 MAX_STORES = 1  # devices that keep weights
 MAX_TRUST = 6  # lines about robustness and stability, where they were asked for; they take the place of
 FEWER_SLOWEST = 3  # some of the slowest operators and all the reasons
+MAX_BASELINES = 4
 
 Json = dict[str, Any]
 
@@ -36,7 +37,7 @@ def render_terminal(report: Json, width: int = 100) -> str:
         *_verdict(report, width),
         *trust,
         "",
-        *_slowest(report, width, FEWER_SLOWEST if trust else SLOWEST),
+        *_slowest(report, width, FEWER_SLOWEST if trust or report["solver"]["schema"] == "parallel" else SLOWEST),
         *([] if trust else _off_accelerator(report, width)),
         *_remarks(report, width),
     ]
@@ -197,7 +198,8 @@ def _verdict(report: Json, width: int) -> list[str]:
 
 
 def _baselines(report: Json) -> list[str]:
-    shown = report["baselines"][:5]
+    shown = [b for b in report["baselines"] if len(report["baselines"]) <= MAX_BASELINES or b["name"] != "greedy"]
+    shown = shown[:MAX_BASELINES]
     what = minimised(report["solver"])
     out = []
     for b in shown:
