@@ -141,9 +141,10 @@ def _plan(
     from h4hc.lower import lower
     from h4hc.memory.check import check_memory
     from h4hc.memory.planner import plan_memory
-    from h4hc.memory.remark import sram_remark
+    from h4hc.memory.remark import budget_remark, sram_remark
     from h4hc.partition import PartitionOptions, partition
     from h4hc.plan_check import check_plan
+    from h4hc.planning.live import Memory
     from h4hc.stability import stability
 
     assert done.run is not None
@@ -159,7 +160,15 @@ def _plan(
     if stop_after == "costs":
         return
     wish = PartitionOptions(
-        options.objective, options.pins, options.forbids, options.gap, options.time_limit_s, stoppable=True
+        options.objective,
+        options.pins,
+        options.forbids,
+        options.gap,
+        options.time_limit_s,
+        stoppable=True,
+        goals=options.goals,
+        budget=options.budget,
+        memory=Memory.of(system),
     )
     if options.robust:
         done.nominal_optimum = timed("nominal optimum", lambda: partition(workload, table, wish)).assignment
@@ -169,7 +178,7 @@ def _plan(
     done.plan_diagnostics += result.remarks
     plan = done.schedule = timed("schedule", lambda: schedule(workload, result.assignment, table))
     memory = done.memory = timed("memory", lambda: plan_memory(workload, plan, system))
-    done.plan_diagnostics += sram_remark(memory, plan)
+    done.plan_diagnostics += (*sram_remark(memory, plan), *budget_remark(memory, options.budget.sram_bytes))
     done.plan_diagnostics += inexact_remarks(result.assignment, system)
     faults = timed("check", lambda: check_plan(workload, table, result.assignment, plan, options.pins, options.forbids))
     faults += timed("memory check", lambda: check_memory(workload, plan, system, memory))

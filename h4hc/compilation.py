@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from h4hc.assignment import Assignment, Objective
 from h4hc.cost import CostTable
 from h4hc.diagnostics import Diagnostic
+from h4hc.goals import NO_BUDGET, Budget, Goal
 from h4hc.memory.plan import MemoryPlan
 from h4hc.pipeline import PipelineRun
 from h4hc.schedule import Schedule
@@ -27,13 +28,15 @@ class CompileOptions:
     sets: `cim.macros=8`; npu_cost: model, vela or a file (h4hc.npu_cost); pins, forbids: `NODE=DEVICE`; input_shapes:
     `x=1,3,224,224`; fix_dims: `batch=1`; passes: a named list or a pass list; limits: `model-bytes=64M`; gap is
     relative, time_limit_s is wall time. robust: minimise the worst case over the intervals; stability: find how wrong
-    each device's cost model may be.
+    each device's cost model may be. goals, budget: see `h4hc.partition.PartitionOptions`.
     """
 
     target: str
     sets: tuple[str, ...] = ()
     npu_cost: str = "model"
     objective: Objective = Objective.LATENCY
+    goals: tuple[Goal, ...] = ()
+    budget: Budget = NO_BUDGET
     pins: tuple[str, ...] = ()
     forbids: tuple[str, ...] = ()
     gap: float = 0.0

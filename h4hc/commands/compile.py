@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from h4hc.commands.flags import global_flags, pass_console
-from h4hc.commands.model_options import ModelOptions, PlanOptions, compile_options, model_options, plan_options
+from h4hc.commands.model_options import (
+    ModelOptions,
+    PlanOptions,
+    compile_options,
+    demand_options,
+    goal_options,
+    model_options,
+)
 from h4hc.console import Console
 from h4hc.errors import Problem, UserError
 from h4hc.units import PS_PER_S, format_time
@@ -25,7 +32,8 @@ BOXES = ("model", "legal", "workload", "costs", "assignment", "schedule", "memor
     "The report's first screen is printed.",
 )
 @model_options
-@plan_options
+@goal_options
+@demand_options
 @click.option("--robust", is_flag=True, help="Minimise the worst case over the intervals of all costs.")
 @click.option(
     "--stability",
@@ -48,6 +56,7 @@ def command(
     dry_run: bool,
     stop_after: str | None,
     objective: str,
+    budgets: tuple[str, ...],
     pins: tuple[str, ...],
     forbids: tuple[str, ...],
     gap: float,
@@ -56,7 +65,7 @@ def command(
     stability: bool,
     **given: Any,
 ) -> None:
-    plan = PlanOptions(objective, pins, forbids, gap, time_limit, robust, stability)
+    plan = PlanOptions(objective, budgets, pins, forbids, gap, time_limit, robust, stability)
     needed = not dry_run and not (stop_after and console.as_json)
     options = compile_options(model, ModelOptions(**given), plan, _output_problems(model, output, force, needed))
     from h4hc.api import compile_model

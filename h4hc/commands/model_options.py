@@ -18,6 +18,7 @@ from h4hc.commands.flags import (
     target_problems,
 )
 from h4hc.errors import H4hcError, Problem, UserError
+from h4hc.goals import Goal, parse_budget, parse_goals
 
 if TYPE_CHECKING:
     from h4hc.api import CompileOptions
@@ -47,6 +48,7 @@ class PlanOptions:
     """Values of `plan_options`."""
 
     objective: str = "latency"
+    budgets: tuple[str, ...] = ()
     pins: tuple[str, ...] = ()
     forbids: tuple[str, ...] = ()
     gap: float = 0.0
@@ -95,16 +97,40 @@ def system_options(function: F) -> F:
     return function
 
 
+def goal_options(function: F) -> F:
+    """What is minimised, one goal after another, and the most that a plan may take."""
+    objective = click.option(
+        "--objective",
+        default="latency",
+        show_default=True,
+        metavar="GOAL[,GOAL]",
+        help="What to minimise: latency, energy, edp (energy x latency), sram (bytes alive at once; alone, then "
+        "latency). Of several, each among the plans that are best in those before.",
+    )
+    budget = click.option(
+        "--budget",
+        "budgets",
+        multiple=True,
+        metavar="GOAL=AMOUNT",
+        help="The most a plan may take: latency=5ms,sram=256K,energy=1mJ.",
+    )
+    return objective(budget(function))
+
+
 def plan_options(function: F) -> F:
-    """What is minimised, under which demands."""
+    """One objective, and `demand_options`."""
+    return click.option(
+        "--objective",
+        type=click.Choice(["latency", "energy", "edp"]),
+        default="latency",
+        show_default=True,
+        help="What to minimise; edp = energy x latency.",
+    )(demand_options(function))
+
+
+def demand_options(function: F) -> F:
+    """What a plan must keep to, and when to stop looking for it."""
     decorators = (
-        click.option(
-            "--objective",
-            type=click.Choice(["latency", "energy", "edp"]),
-            default="latency",
-            show_default=True,
-            help="What to minimise; edp = energy x latency.",
-        ),
         click.option("--pin", "pins", multiple=True, metavar="NODE|GLOB=DEV", help="Run these nodes on DEV."),
         click.option("--forbid", "forbids", multiple=True, metavar="OP|GLOB=DEV", help="Keep these off DEV."),
         click.option("--gap", type=float, default=0.0, show_default=True, help="Relative gap to the optimum allowed."),
@@ -140,8 +166,10 @@ def compile_options(
         *_limit_problems(given.limits),
         *_pass_problems(given.passes),
         *_npu_cost_problems(given.npu_cost),
+        *_goal_problems(plan),
     ]
     raise_all(problems)
+    goals, budget = goals_of(plan.objective), parse_budget(plan.budgets)
     from h4hc.api import CompileOptions
     from h4hc.assignment import Objective
 
@@ -149,7 +177,9 @@ def compile_options(
         target=given.target or "",
         sets=given.sets,
         npu_cost=given.npu_cost,
-        objective=Objective(plan.objective),
+        objective=next(Objective(goal) for goal in goals if goal is not Goal.SRAM),
+        goals=goals if len(goals) > 1 else (),
+        budget=budget,
         pins=plan.pins,
         forbids=plan.forbids,
         gap=plan.gap,
@@ -162,6 +192,30 @@ def compile_options(
         passes=given.passes,
         limits=given.limits,
     )
+
+
+def goals_of(text: str) -> tuple[Goal, ...]:
+    """The goals that --objective names. `sram` alone leaves many plans: latency chooses among them."""
+    goals = parse_goals(text)
+    return (Goal.SRAM, Goal.LATENCY) if goals == (Goal.SRAM,) else goals
+
+
+def _goal_problems(plan: PlanOptions) -> list[Problem]:
+    """What is wrong with --objective and --budget, and with --stability beside them."""
+    found: list[Problem] = []
+    readings: tuple[Callable[[], object], ...] = (
+        lambda: parse_goals(plan.objective),
+        lambda: parse_budget(plan.budgets),
+    )
+    for read in readings:
+        try:
+            read()
+        except UserError as error:
+            found.extend(error.problems)
+    if plan.stability and (plan.budgets or plan.objective not in ("latency", "energy", "edp")):
+        why = "the range of factors is that of one objective, with nothing else that binds the plan"
+        found.append(Problem("--stability takes one objective and no --budget", ("--stability",), why, "leave one out"))
+    return found
 
 
 def _limit_problems(texts: tuple[str, ...]) -> list[Problem]:
