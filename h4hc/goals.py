@@ -33,6 +33,7 @@ class Goal(StrEnum):
 
 UNITS: Mapping[Goal, Mapping[str, int]] = {Goal.LATENCY: TIME_UNITS, Goal.ENERGY: ENERGY_UNITS, Goal.SRAM: SIZE_UNITS}
 LIMITABLE = tuple(UNITS)
+MOST_POINTS = 25  # of a front, unless the user says how many
 EXAMPLE = "--budget latency=5ms,sram=256K,energy=1mJ"
 
 
@@ -121,3 +122,12 @@ def parse_budget(texts: Iterable[str]) -> Budget:
     if problems:
         raise UserError.of(tuple(problems))
     return budget
+
+
+def parse_pair(text: str) -> tuple[Goal, Goal]:
+    """Two different goals of `--pareto`. Raises: UserError."""
+    names = [name.strip() for name in text.split(",")]
+    if len(names) != 2 or names[0] == names[1] or not set(names) <= {str(goal) for goal in LIMITABLE}:
+        why = f"it takes two of {', '.join(LIMITABLE)}"
+        raise UserError(f"--pareto {text!r} is no pair of goals", ("--pareto",), why, "--pareto latency,energy")
+    return Goal(names[0]), Goal(names[1])

@@ -2,8 +2,8 @@
 
 A plan is on the front when none is as good in both goals and better in one. The least of goal f among plans with
 g <= epsilon, and of those the least g, is such a plan (Haimes, Lasdon and Wismer, 1971). Between two neighbours found,
-epsilon is first the middle of their g, so that few points already span the front; where that gives nothing new, one below
-the upper neighbour's g, which finds a point between them or proves that there is none.
+epsilon is first the middle of their g, so that few points already span the front; where that gives nothing new, one
+below the upper neighbour's g, which finds a point between them or proves that there is none.
 """
 
 from __future__ import annotations
@@ -15,15 +15,13 @@ from typing import Literal, NamedTuple
 
 from h4hc.assignment import Assignment, Objective, Status
 from h4hc.cost import CostTable
-from h4hc.errors import LimitError, Problem, UserError
-from h4hc.goals import Budget, Goal
+from h4hc.errors import LimitError
+from h4hc.goals import MOST_POINTS, Budget, Goal
 from h4hc.partition import PartitionOptions, partition
 from h4hc.planning.live import Live
 from h4hc.workload import Workload
 
-MOST_POINTS = 25  # found unless the user says how many
 ROOMY = 2**62  # bytes of SRAM that bind no plan
-AXES = (Goal.LATENCY, Goal.ENERGY, Goal.SRAM)
 Stop = Literal["", "points", "time"]
 
 
@@ -56,15 +54,6 @@ class Front:
     def complete(self) -> bool:
         """Whether all points of the front are there, each proved."""
         return not self.stopped and all(point.proved for point in self.points)
-
-
-def parse_pair(text: str) -> tuple[Goal, Goal]:
-    """Two different goals of `--pareto`. Raises: UserError."""
-    names = [name.strip() for name in text.split(",")]
-    if len(names) != 2 or names[0] == names[1] or not set(names) <= {str(goal) for goal in AXES}:
-        why = f"it takes two of {', '.join(AXES)}"
-        raise UserError.of((Problem(f"--pareto {text!r} is no pair of goals", ("--pareto",), why, "latency,energy"),))
-    return Goal(names[0]), Goal(names[1])
 
 
 class _Box(NamedTuple):

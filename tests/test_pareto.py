@@ -9,8 +9,8 @@ import pytest
 
 from h4hc.assignment import Case, Objective
 from h4hc.errors import InfeasibleError, UserError
-from h4hc.goals import Budget, Goal
-from h4hc.pareto import pareto_front, parse_pair
+from h4hc.goals import Budget, Goal, parse_pair
+from h4hc.pareto import pareto_front
 from h4hc.partition import PartitionOptions, partition
 from tests.planning.test_budgets import fitting, values
 from tests.random_plans import Enumeration, random_problem

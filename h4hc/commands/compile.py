@@ -57,6 +57,8 @@ def command(
     stop_after: str | None,
     objective: str,
     budgets: tuple[str, ...],
+    pareto: str | None,
+    pareto_points: int,
     pins: tuple[str, ...],
     forbids: tuple[str, ...],
     gap: float,
@@ -65,7 +67,7 @@ def command(
     stability: bool,
     **given: Any,
 ) -> None:
-    plan = PlanOptions(objective, budgets, pins, forbids, gap, time_limit, robust, stability)
+    plan = PlanOptions(objective, budgets, pareto, pareto_points, pins, forbids, gap, time_limit, robust, stability)
     needed = not dry_run and not (stop_after and console.as_json)
     options = compile_options(model, ModelOptions(**given), plan, _output_problems(model, output, force, needed))
     from h4hc.api import compile_model
@@ -107,7 +109,17 @@ def _finish(console: Console, done: Compilation, output: Path | None, force: boo
         report = write_folder(done, output, force)
         whole = sum(done.seconds.values())
         console.say(f"wrote {output}; planned in {whole:.2f} s, {done.seconds['partition']:.2f} s of it in the solver")
-    console.result(report, lambda: render_terminal(report, console.width))
+    if done.front is None:
+        console.result(report, lambda: render_terminal(report, console.width))
+        return
+    from h4hc.pareto_output import front_json, front_text
+
+    front, chosen = done.front, done.assignment
+    assert chosen is not None
+    both = {"report": report, "pareto": front_json(front, chosen)}
+    console.result(both, lambda: render_terminal(report, console.width) + front_text(front, console.width))
+    if output is not None and not (output / "pareto.png").is_file():
+        console.say("no picture of the front: matplotlib is not installed; pip install 'h4hc[plot]'")
 
 
 def _write_box(console: Console, done: Compilation, box: str, output: Path | None, force: bool) -> None:

@@ -18,13 +18,14 @@ from h4hc.commands.flags import (
     target_problems,
 )
 from h4hc.errors import H4hcError, Problem, UserError
-from h4hc.goals import Goal, parse_budget, parse_goals
+from h4hc.goals import MOST_POINTS, Goal, parse_budget, parse_goals, parse_pair
 
 if TYPE_CHECKING:
     from h4hc.api import CompileOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 MAX_TIME_LIMIT_S = 86_400.0
+MAX_POINTS = 10_000
 NPU_COSTS = ("model", "vela")
 NPU_COST_FILES = (".json", ".csv")  # a calibration, a table of measurements
 
@@ -49,6 +50,8 @@ class PlanOptions:
 
     objective: str = "latency"
     budgets: tuple[str, ...] = ()
+    pareto: str | None = None
+    pareto_points: int = MOST_POINTS
     pins: tuple[str, ...] = ()
     forbids: tuple[str, ...] = ()
     gap: float = 0.0
@@ -114,7 +117,13 @@ def goal_options(function: F) -> F:
         metavar="GOAL=AMOUNT",
         help="The most a plan may take: latency=5ms,sram=256K,energy=1mJ.",
     )
-    return objective(budget(function))
+    pareto = click.option(
+        "--pareto", metavar="GOAL,GOAL", help="Find the front of two of latency, energy, sram: pareto.json, .csv, .png."
+    )
+    points = click.option(
+        "--pareto-points", type=int, default=MOST_POINTS, show_default=True, help="Most points of the front to find."
+    )
+    return objective(budget(pareto(points(function))))
 
 
 def plan_options(function: F) -> F:
@@ -167,6 +176,7 @@ def compile_options(
         *_pass_problems(given.passes),
         *_npu_cost_problems(given.npu_cost),
         *_goal_problems(plan),
+        *range_problems("--pareto-points", plan.pareto_points, 2, MAX_POINTS, ""),
     ]
     raise_all(problems)
     goals, budget = goals_of(plan.objective), parse_budget(plan.budgets)
@@ -180,6 +190,8 @@ def compile_options(
         objective=next(Objective(goal) for goal in goals if goal is not Goal.SRAM),
         goals=goals if len(goals) > 1 else (),
         budget=budget,
+        pareto=None if plan.pareto is None else parse_pair(plan.pareto),
+        pareto_points=plan.pareto_points,
         pins=plan.pins,
         forbids=plan.forbids,
         gap=plan.gap,
@@ -206,6 +218,7 @@ def _goal_problems(plan: PlanOptions) -> list[Problem]:
     readings: tuple[Callable[[], object], ...] = (
         lambda: parse_goals(plan.objective),
         lambda: parse_budget(plan.budgets),
+        lambda: plan.pareto is None or parse_pair(plan.pareto),
     )
     for read in readings:
         try:

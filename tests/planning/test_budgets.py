@@ -21,7 +21,7 @@ def values(every: Enumeration, goal: Goal) -> np.ndarray:
     """One goal's value in each plan."""
     if goal is Goal.SRAM:
         assert isinstance(every, MemoryEnumeration)
-        return every.live
+        return np.asarray(every.live)
     return {Goal.LATENCY: every.latency, Goal.ENERGY: every.energy, Goal.EDP: every.latency * every.energy}[goal]
 
 
