@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from h4hc.assignment import Assignment, Case, Objective, Placement, Stage, Status
 from h4hc.cost import CostTable
 from h4hc.diagnostics import Diagnostic
+from h4hc.errors import InfeasibleError
 from h4hc.goals import NO_BUDGET, Budget, Goal
 from h4hc.planning.baselines import Baseline, baselines
+from h4hc.planning.bounded import NoPlan
 from h4hc.planning.demands import allowed_modes
 from h4hc.planning.dominance import tight_devices
 from h4hc.planning.edp import Point
@@ -80,11 +82,27 @@ def partition(workload: Workload, table: CostTable, options: PartitionOptions) -
     limit_s, stoppable = options.time_limit_s, options.stoppable
     task = Task(options.objective, allowed, tight, options.gap, limit_s, deadline, demanded, stoppable)
     starts = [(b.modes, b.units) for b in simple if b.modes]
-    found = pursue(costs, task, starts, goals, options.budget, live)
+    try:
+        found = pursue(costs, task, starts, goals, options.budget, live)
+    except InfeasibleError as error:
+        raise _explained(workload, table, options, error) from error
     if live is not None:
         found = in_target_sram(found, costs, task, starts, goals, live)
     assignment = _assignment(table, found, options)
     return Partitioning(assignment, simple, (_interruption(assignment),) if found.interrupted else ())
+
+
+def _explained(
+    workload: Workload, table: CostTable, options: PartitionOptions, error: InfeasibleError
+) -> InfeasibleError:
+    """What conflicts, in the user's terms; for a store that is too small, its bytes beside that."""
+    from h4hc.conflict import Conflicts
+
+    found = Conflicts(workload, table, options).error()
+    if found is None:
+        return error
+    stores = () if isinstance(error, NoPlan) else error.problems
+    return InfeasibleError.of((*found.problems, *stores))
 
 
 def _interruption(found: Assignment) -> Diagnostic:

@@ -88,6 +88,12 @@ class Live:
                 self._floor = self._least(use)
         return self._peaks[key]
 
+    def peak_op(self, modes: Sequence[Mode]) -> str:
+        """The operator at, or before, which a plan has the most bytes in use."""
+        use = self._use(modes)
+        used = self._by_step(use, weights=True)
+        return self.workload.ops[min(use.slots[used.index(max(used))] // 2, len(self.position) - 1)].id
+
     def at_most(self, program: PlanProgram, limit: int) -> None:
         """Rows that no plan of so many live bytes breaks."""
         self._rows(program, [], limit // self.memory.line_bytes)

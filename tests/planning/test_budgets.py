@@ -22,7 +22,8 @@ def values(every: Enumeration, goal: Goal) -> np.ndarray:
     if goal is Goal.SRAM:
         assert isinstance(every, MemoryEnumeration)
         return np.asarray(every.live)
-    return {Goal.LATENCY: every.latency, Goal.ENERGY: every.energy, Goal.EDP: every.latency * every.energy}[goal]
+    of_costs = {Goal.LATENCY: every.latency, Goal.ENERGY: every.energy, Goal.EDP: every.latency * every.energy}
+    return np.asarray(of_costs[goal])
 
 
 def between(rng: random.Random, least: int, most: int) -> int:
