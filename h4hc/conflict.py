@@ -2,8 +2,11 @@
 
 A set conflicts when no plan meets all of it; that is proved by the same search that plans. First all sets of one demand
 are tried, then of two, and so on: the first that conflicts is the smallest there is. Where there are too many sets, a
-deletion filter takes one demand after another away as long as the rest conflicts (Chinneck and Dravnieks, 1991): what is
-left is irreducible, which means that none of it can be left out, though another set may be smaller.
+deletion filter takes one demand after another away as long as the rest conflicts (Chinneck and Dravnieks, 1991): what
+is left is irreducible, which means that none of it can be left out, though another set may be smaller.
+
+Conflicts that share no demand are all found. The change of one demand is computed with all others as they are; where
+these conflict among themselves, with those of its own conflict alone, and that is said.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from h4hc.cost import CostTable
 from h4hc.errors import H4hcError, InfeasibleError, LimitError, Problem
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
 MOST_SETS = 64  # tried for the smallest one
 MOST_UNITS = 4096  # of a store, looked at for one that is large enough
+UNIT_LETTERS = "psJB"  # of exact amounts
 ANY_PLAN = 1.0  # a relative gap that any plan is within
 CHECK_S = 10.0  # for one set, whatever is left of the user's time: each is a small search of its own
 
@@ -51,6 +55,10 @@ class Demand:
         """In the user's terms."""
         if self.kind == "store":
             return f"the weight store of {self.text}"
+        if self.kind == "budget":
+            goal, amount = self.text.split("=")
+            goal_of = Goal(goal)
+            return f"--budget {self.text} ({goal_of.text(int(amount.rstrip(UNIT_LETTERS)))})"
         return f"--{self.kind} {self.text}"
 
 
@@ -66,8 +74,18 @@ class Conflict:
     proved: bool
 
 
+class Lever(NamedTuple):
+    """A change of one demand that resolves a conflict. change: relative, infinite for dropping the demand; value: the
+    least amount or number of units, None for dropping it; text: in the user's terms."""
+
+    demand: Demand
+    change: float
+    value: int | None
+    text: str
+
+
 class Conflicts:
-    """Looks for conflicts in one problem. nodes: of the sets checked, whether they can be met."""
+    """Looks for conflicts in one problem. known: of the sets checked, whether they can be met."""
 
     def __init__(self, workload: Workload, table: CostTable, options: PartitionOptions) -> None:
         self.workload, self.table, self.options = workload, table, options
@@ -83,7 +101,7 @@ class Conflicts:
         )
 
     def error(self) -> InfeasibleError | None:
-        """Every conflict found, one beside the other; None where the demands can be met after all, or it is not known."""
+        """All conflicts found, side by side; None where the demands can be met after all, or it is not known."""
         problems, left = [], self.all
         while left and not self._meets(left):
             found = self.find(left)
@@ -162,16 +180,13 @@ class Conflicts:
     # --- what would make it fit -----------------------------------------------------------------------------
 
     def _problem(self, found: Conflict) -> Problem:
-        levers = sorted(
-            (lever for d in found.demands if (lever := self._lever(d, [o for o in found.demands if o is not d]))),
-            key=lambda lever: lever[0],
-        )
+        levers = sorted(self.levers(found), key=lambda lever: lever.change)
         names = " and ".join(d.spelling for d in found.demands)
         what = f"no plan keeps {names}" if len(found.demands) == 1 else f"these demands conflict: {names}"
         kind = "the smallest set that conflicts" if found.smallest else "none of them can be left out of the conflict"
         proof = "proved" if found.proved else "as far as the time went"
         where = tuple(dict.fromkeys(name for d in found.demands for name in d.where))
-        shown = [text for _, text in levers]
+        shown = [lever.text for lever in levers]
         hint = "; or ".join([f"the least change: {shown[0]}", *shown[1:]] if len(shown) > 1 else shown)
         return Problem(what, where, f"{kind} ({proof}){self._stores_say(found)}", hint or "drop one of them")
 
@@ -179,19 +194,31 @@ class Conflicts:
         caps = [self.costs.capacity[d.text] for d in found.demands if d.kind == "store"]
         return "".join(f"; {cap.device} has {cap.units} units of {cap.unit_bytes} bytes" for cap in caps)
 
-    def _lever(self, demand: Demand, others: Sequence[Demand]) -> tuple[float, str] | None:
-        """The least change of one demand with which the others can be met: how large it is, relative, and in words."""
+    def levers(self, found: Conflict) -> list[Lever]:
+        """For each demand of a conflict the least change that resolves it, where one does."""
+        levers = []
+        for demand in found.demands:
+            every = [other for other in self.all if other is not demand]
+            own = [other for other in found.demands if other is not demand]
+            lever = self._lever(demand, every)
+            if lever is None and len(own) < len(every) and (lever := self._lever(demand, own)):
+                lever = lever._replace(text=f"{lever.text}, for this conflict alone")
+            if lever is not None:
+                levers.append(lever)
+        return levers
+
+    def _lever(self, demand: Demand, others: Sequence[Demand]) -> Lever | None:
         try:
             if demand.kind == "budget":
                 return self._looser(demand, others)
             if demand.kind == "store":
-                return self._larger(demand.text, others)
+                return self._larger(demand, others)
             self._any(others)
         except H4hcError:
             return None
-        return math.inf, f"drop {demand.spelling}"
+        return Lever(demand, math.inf, None, f"drop {demand.spelling}")
 
-    def _looser(self, demand: Demand, others: Sequence[Demand]) -> tuple[float, str]:
+    def _looser(self, demand: Demand, others: Sequence[Demand]) -> Lever:
         goal = Goal(demand.text.partition("=")[0])
         limit = self.options.budget.limit(goal)
         assert limit is not None
@@ -208,15 +235,16 @@ class Conflicts:
         text = f"--budget {goal}={goal.exact(value)} ({goal.text(value)}, {least}"
         if goal is Goal.SRAM and self.live is not None:
             text += f", reached at {self.live.peak_op(point.modes)!r}; a layout may need more"
-        return (value - limit) / limit, f"{text})"
+        return Lever(demand, (value - limit) / limit, value, f"{text})")
 
-    def _larger(self, device: str, others: Sequence[Demand]) -> tuple[float, str] | None:
+    def _larger(self, demand: Demand, others: Sequence[Demand]) -> Lever | None:
         """The fewest units that hold it, by doubling and halving: more units never hold less."""
+        device = demand.text
         there = self.costs.capacity[device].units
 
         def fits(units: int) -> bool:
             try:
-                search = self._search([*others, Demand("store", device)], self._budget(others), {device: units})
+                search = self._search([*others, demand], self._budget(others), {device: units})
                 search.minimise(Weights(1, 0))
             except InfeasibleError:
                 return False
@@ -230,4 +258,5 @@ class Conflicts:
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if fits(middle) else (middle, high)
-        return (high - there) / there, f"--set {device}.macros={high} (the fewest that hold them, at the costs of now)"
+        text = f"--set {device}.macros={high} (the fewest that hold the weights, at the costs of now)"
+        return Lever(demand, (high - there) / there, high, text)
