@@ -141,9 +141,10 @@ def _plan(
     from h4hc.lower import lower
     from h4hc.memory.check import check_memory
     from h4hc.memory.planner import plan_memory
-    from h4hc.memory.remark import sram_remark
+    from h4hc.memory.remark import budget_remark, sram_remark
     from h4hc.partition import PartitionOptions, partition
     from h4hc.plan_check import check_plan
+    from h4hc.planning.live import Memory
     from h4hc.stability import stability
 
     assert done.run is not None
@@ -166,6 +167,9 @@ def _plan(
         options.time_limit_s,
         stoppable=True,
         schema=options.schema,
+        goals=options.goals,
+        budget=options.budget,
+        memory=Memory.of(system),
     )
     if options.robust:
         done.nominal_optimum = timed("nominal optimum", lambda: partition(workload, table, wish)).assignment
@@ -175,7 +179,7 @@ def _plan(
     done.plan_diagnostics += result.remarks
     plan = done.schedule = timed("schedule", lambda: schedule(workload, result.assignment, table))
     memory = done.memory = timed("memory", lambda: plan_memory(workload, plan, system))
-    done.plan_diagnostics += sram_remark(memory, plan)
+    done.plan_diagnostics += (*sram_remark(memory, plan), *budget_remark(memory, options.budget.sram_bytes))
     done.plan_diagnostics += inexact_remarks(result.assignment, system)
     faults = timed("check", lambda: check_plan(workload, table, result.assignment, plan, options.pins, options.forbids))
     faults += timed("memory check", lambda: check_memory(workload, plan, system, memory))
@@ -186,6 +190,11 @@ def _plan(
                 for fault in faults
             )
         )
+    if options.pareto is not None and stop_after is None:
+        from h4hc.pareto import pareto_front
+
+        pair, most = options.pareto, options.pareto_points
+        done.front = timed("pareto", lambda: pareto_front(workload, table, wish, pair, most))
     if options.stability and stop_after is None:
         done.stability = timed("stability", lambda: stability(workload, table, result, wish))
 
@@ -263,7 +272,7 @@ def write_folder(done: Compilation, out: Path, force: bool = False) -> dict[str,
     """Write a finished run as an output folder, whole or not at all; returns the report in it.
 
     original.onnx, legalised.onnx, host.functions.onnx, partitions/<id>.onnx, memory.json, report.json, report.md,
-    manifest.json.
+    manifest.json; with a front pareto.json and pareto.csv, and where matplotlib is installed pareto.png and pareto.svg.
     Raises UserError when `out` may not be written or replaced, LimitError when the disk is full.
     """
     from h4hc.outdir import OutputFolder
@@ -291,6 +300,26 @@ def write_folder(done: Compilation, out: Path, force: bool = False) -> dict[str,
         for name, part in forms.partitions.items():
             folder.add(f"partitions/{name}.onnx", model_bytes(part), "one partition on its own")
         folder.add("memory.json", done.memory.to_json(), "the memory plan: where each tensor lies")
+        for name, data, role in _front_files(done):
+            folder.add(name, data, role)
         folder.add("report.json", report_bytes(report), "the report")
         folder.add("report.md", render_markdown(report).encode(), "the report for people")
     return report
+
+
+def _front_files(done: Compilation) -> list[tuple[str, bytes, str]]:
+    """Name, bytes and role of what shows the front; nothing where none was asked for."""
+    if done.front is None:
+        return []
+    from h4hc.pareto_output import front_bytes, front_csv, front_pictures
+    from h4hc.sweep.canvas import can_plot
+
+    chosen = _made(done.assignment, "assignment")
+    found = [
+        ("pareto.json", front_bytes(done.front, chosen), "the Pareto front with its plans"),
+        ("pareto.csv", front_csv(done.front), "the Pareto front as a table"),
+    ]
+    if can_plot():
+        pictures = front_pictures(done.front, chosen)
+        found += [(name, data, "the Pareto front as a picture") for name, data in sorted(pictures.items())]
+    return found

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from h4hc.costtypes import Mode
+from h4hc.goals import NO_BUDGET, Budget, Goal
 
 
 class Objective(StrEnum):
@@ -55,12 +56,29 @@ class Placement:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """One goal of several, in the order they were pursued: its value in the plan [ps, pJ, ps x pJ, bytes].
+
+    bound: no plan that meets the budgets and is within the gap in all goals before can be below it.
+    """
+
+    goal: Goal
+    value: int
+    bound: int
+    gap: float
+    status: Status
+
+
+@dataclass(frozen=True)
 class Assignment:
     """A complete placement, in execution order, with its exact cost and the proof that goes with it.
 
     latency_ps, energy_pj: nominal totals of the plan (the ledger sums to them). value, bound: of the objective in
     the case that was minimised, in ps, pj or ps x pj. gap = (value - bound) / value. breaks: operators at which another
     stay begins although the device stays the same (parallel only).
+
+    objective: the first goal that is made of latency and energy; stages: all goals in order, where there are several
+    or `sram` is one. budget: what bound the plan beside them; its sram_bytes may be the target's own.
     """
 
     objective: Objective
@@ -75,6 +93,8 @@ class Assignment:
     solver: str
     schema: Schema = Schema.SEQUENTIAL
     breaks: tuple[str, ...] = ()
+    stages: tuple[Stage, ...] = ()
+    budget: Budget = NO_BUDGET
 
     @functools.cached_property
     def mode(self) -> dict[str, Mode]:

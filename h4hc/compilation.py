@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from h4hc.assignment import Assignment, Objective, Schema
 from h4hc.cost import CostTable
 from h4hc.diagnostics import Diagnostic
+from h4hc.goals import MOST_POINTS, NO_BUDGET, Budget, Goal
 from h4hc.memory.plan import MemoryPlan
 from h4hc.pipeline import PipelineRun
 from h4hc.schedule import Schedule
@@ -16,6 +17,7 @@ from h4hc.workload import Workload
 
 if TYPE_CHECKING:
     from h4hc.load import LoadedModel
+    from h4hc.pareto import Front
     from h4hc.planning.baselines import Baseline
     from h4hc.stability import Stability
 
@@ -27,13 +29,18 @@ class CompileOptions:
     sets: `cim.macros=8`; npu_cost: model, vela or a file (h4hc.npu_cost); pins, forbids: `NODE=DEVICE`; input_shapes:
     `x=1,3,224,224`; fix_dims: `batch=1`; passes: a named list or a pass list; limits: `model-bytes=64M`; gap is
     relative, time_limit_s is wall time. schema: how operators share the time. robust: minimise the worst case over the
-    intervals; stability: find how wrong each device's cost model may be.
+    intervals; stability: find how wrong each device's cost model may be. goals, budget: see
+    `h4hc.partition.PartitionOptions`. pareto: two goals whose front is wanted, up to so many points.
     """
 
     target: str
     sets: tuple[str, ...] = ()
     npu_cost: str = "model"
     objective: Objective = Objective.LATENCY
+    goals: tuple[Goal, ...] = ()
+    budget: Budget = NO_BUDGET
+    pareto: tuple[Goal, Goal] | None = None
+    pareto_points: int = MOST_POINTS
     pins: tuple[str, ...] = ()
     forbids: tuple[str, ...] = ()
     gap: float = 0.0
@@ -65,6 +72,7 @@ class Compilation:
     assignment: Assignment | None = None
     baselines: tuple[Baseline, ...] = ()
     nominal_optimum: Assignment | None = None
+    front: Front | None = None
     stability: Stability | None = None
     schedule: Schedule | None = None
     memory: MemoryPlan | None = None

@@ -11,6 +11,7 @@ import textwrap
 from typing import Any
 
 from h4hc.errors import UserError
+from h4hc.goals import Goal
 from h4hc.reporting.terminal import energy_range, share, time_range
 from h4hc.reporting.trust_text import value_text
 from h4hc.text import clip, printable, shorten, table
@@ -140,7 +141,9 @@ def _main_reason(report: Json, op: Json) -> str:
 
 def _demands(report: Json) -> list[str]:
     options = report["options"]
-    return [f"--pin {p}" for p in options["pins"]] + [f"--forbid {f}" for f in options["forbids"]]
+    limits = [f"--budget {b['goal']}={Goal(b['goal']).exact(b['limit'])}" for b in options["budget"]]
+    goals = [f"--objective {','.join(options['goals'])}"] if options["goals"] else []
+    return [*(f"--pin {p}" for p in options["pins"]), *(f"--forbid {f}" for f in options["forbids"]), *limits, *goals]
 
 
 def _alone(report: Json, cost: Json) -> int:

@@ -30,7 +30,8 @@ def check_plan(
     is read), legality (the mode is in the table), demands (pins and forbids), units (as many distinct ones as the
     mode uses), capacity (no unit over its bytes), convexity (the partitions form no cycle), totals (recomputed from
     the table at the nominal and the worst bounds, summed over the steps, and the objective's value), proof (bound <=
-    value, and equal where optimality is claimed). A parallel plan has the rules of `timeline_check` in place of totals.
+    value, and equal where optimality is claimed), budget (latency and energy in the case planned for). A parallel plan
+    has the rules of `timeline_check` in place of totals.
     """
     faults = [*_coverage(workload, table, assignment), *_order(workload)]
     if faults:
@@ -47,6 +48,7 @@ def check_plan(
             else _totals(table, assignment, plan)
         ),
         *_proof(assignment),
+        *_limits(table, assignment),
     )
 
 
@@ -204,3 +206,21 @@ def _proof(assignment: Assignment) -> list[Fault]:
     if assignment.status is Status.OPTIMAL and assignment.bound != assignment.value:
         return [Fault("proof", (), f"called optimal with bound {assignment.bound} below {assignment.value}")]
     return []
+
+
+def _limits(table: CostTable, assignment: Assignment) -> list[Fault]:
+    """Budgets of latency and energy, and what is said of the goals; bytes are counted by `memory.check`."""
+    bounds = ("high", "low") if assignment.case == "worst" else ("nominal", "nominal")
+    latency, energy = _walk(table, assignment, *bounds)
+    faults = []
+    for name, taken, limit in (
+        ("latency", latency, assignment.budget.latency_ps),
+        ("energy", energy, assignment.budget.energy_pj),
+    ):
+        if limit is not None and taken > limit:
+            faults.append(Fault("budget", (name,), f"{taken} taken, {limit} allowed"))
+    values = {"latency": latency, "energy": energy, "edp": latency * energy}
+    for stage in assignment.stages:
+        if stage.value != values.get(stage.goal, stage.value) or stage.bound > stage.value:
+            faults.append(Fault("proof", (stage.goal,), f"said to be {stage.value} with bound {stage.bound}"))
+    return faults

@@ -16,6 +16,7 @@ from h4hc.classify import classify
 from h4hc.cost import CostTable
 from h4hc.costtypes import ZERO
 from h4hc.errors import InternalError
+from h4hc.goals import Budget
 from h4hc.planning.demands import allowed_modes
 from h4hc.reporting.alternatives import used_bytes
 from h4hc.reporting.memory import memory_rows
@@ -144,6 +145,8 @@ def _options(c: Compilation) -> dict[str, Any]:
     o = c.options
     return {
         "objective": str(o.objective),
+        "goals": [str(goal) for goal in o.goals],
+        "budget": _limits(o.budget),
         "pins": list(o.pins),
         "forbids": list(o.forbids),
         "gap": o.gap,
@@ -168,7 +171,16 @@ def _solver(a: Assignment) -> dict[str, Any]:
         "value": a.value,
         "bound": a.bound,
         "gap": a.gap,
+        "stages": [
+            {"goal": str(s.goal), "value": s.value, "bound": s.bound, "gap": s.gap, "status": str(s.status)}
+            for s in a.stages
+        ],
+        "budget": _limits(a.budget),
     }
+
+
+def _limits(budget: Budget) -> list[dict[str, Any]]:
+    return [{"goal": str(goal), "limit": limit} for goal, limit in budget.limits]
 
 
 def ledger(schedule: Schedule) -> list[dict[str, Any]]:

@@ -86,7 +86,8 @@ class BreakEven:
 
 @dataclass(frozen=True)
 class Stability:
-    """radii is empty for a plan that is not proved optimal: it has no interval of its own."""
+    """radii is empty for a plan that is not proved optimal, or that something beside the objective binds: it has no
+    interval of its own."""
 
     radii: tuple[Radius, ...]
     break_evens: tuple[BreakEven, ...]
@@ -103,7 +104,7 @@ def stability(workload: Workload, table: CostTable, found: Partitioning, options
     plan: Plan = (modes, {at: p.units for at, p in enumerate(chosen.placements) if p.units})
     devices = sorted(costs.capacity)
     even = _break_evens(costs, modes, found.baselines, devices, options.objective)
-    if chosen.status is not Status.OPTIMAL or not modes:
+    if chosen.status is not Status.OPTIMAL or not modes or chosen.budget.limits or chosen.stages:
         return Stability((), even)
     allowed = allowed_modes(workload, table, options.pins, options.forbids)
     tight = tight_devices(costs, allowed)

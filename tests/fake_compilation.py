@@ -10,6 +10,7 @@ from h4hc.assignment import Assignment, Case, Objective
 from h4hc.cost import CostTable, cost_table
 from h4hc.costtypes import ZERO, Bound, Capacity, Cost, Interval, Mode, RidgePoint, Rule, Term, Violation
 from h4hc.diagnostics import Diagnostic
+from h4hc.goals import NO_BUDGET
 from h4hc.memory.planner import plan_memory
 from h4hc.partition import PartitionOptions, partition
 from h4hc.passbase import Skip
@@ -192,6 +193,8 @@ def compile_fake(
             target="fake",
             sets=(),
             objective=objective,
+            goals=(),
+            budget=NO_BUDGET,
             pins=pins,
             forbids=forbids,
             gap=0.0,

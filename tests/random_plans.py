@@ -79,12 +79,12 @@ def random_table(rng: random.Random, workload: Workload, scale: int) -> CostTabl
         ):
             sources = DEVICES if producer != MODEL_INPUT else ("host",)
             targets = DEVICES if consumers != (MODEL_OUTPUT,) else ("host",)
-            moves = tuple(Move(s, d, _steps(rng, s == d, scale)) for s in sources for d in targets)
+            moves = tuple(Move(s, d, some_steps(rng, s == d, scale)) for s in sources for d in targets)
             ports.append(Port(tensor.name, Layout.ROW_MAJOR, producer, consumers, moves))
     switches = tuple(Switch(d, _interval(rng, 8, scale), _interval(rng, 8, scale), ("guess",)) for d in DEVICES)
     capacities = (Capacity("cim", 2, unit_bytes), Capacity("host", 1, None), Capacity("npu", 1, None))
-    arrivals = tuple(Border(name, _steps(rng, True, scale)) for name in workload.inputs)
-    departures = tuple(Border(name, _steps(rng, True, scale)) for name in workload.outputs)
+    arrivals = tuple(Border(name, some_steps(rng, True, scale)) for name in workload.inputs)
+    departures = tuple(Border(name, some_steps(rng, True, scale)) for name in workload.outputs)
     follow_ups = _follow_ups(rng, rows)
     return CostTable(
         "random", tuple(rows), tuple(ports), arrivals, departures, switches, capacities, follow_ups, NO_LEAKAGE
@@ -124,7 +124,7 @@ def _cost(rng: random.Random, mode: Mode, weight: int, scale: int) -> Cost:
     )
 
 
-def _steps(rng: random.Random, same: bool, scale: int) -> tuple[MoveStep, ...]:
+def some_steps(rng: random.Random, same: bool, scale: int) -> tuple[MoveStep, ...]:
     if rng.random() < (0.8 if same else 0.2):
         return ()
     step = MoveStep("transfer", "dma", 4, _interval(rng, 6, scale), _interval(rng, 6, scale), ("guess",))

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from h4hc.commands.flags import global_flags, pass_console
-from h4hc.commands.model_options import ModelOptions, PlanOptions, compile_options, model_options, plan_options
+from h4hc.commands.model_options import (
+    ModelOptions,
+    PlanOptions,
+    compile_options,
+    demand_options,
+    goal_options,
+    model_options,
+)
 from h4hc.console import Console
 from h4hc.errors import Problem, UserError
 from h4hc.units import PS_PER_S, format_time
@@ -25,7 +32,8 @@ BOXES = ("model", "legal", "workload", "costs", "assignment", "schedule", "memor
     "The report's first screen is printed.",
 )
 @model_options
-@plan_options
+@goal_options
+@demand_options
 @click.option(
     "--schema",
     type=click.Choice(["sequential", "parallel", "auto"]),
@@ -55,6 +63,9 @@ def command(
     dry_run: bool,
     stop_after: str | None,
     objective: str,
+    budgets: tuple[str, ...],
+    pareto: str | None,
+    pareto_points: int,
     pins: tuple[str, ...],
     forbids: tuple[str, ...],
     gap: float | None,
@@ -64,7 +75,9 @@ def command(
     schema: str,
     **given: Any,
 ) -> None:
-    plan = PlanOptions(objective, pins, forbids, gap, time_limit, robust, stability, schema)
+    plan = PlanOptions(
+        objective, budgets, pareto, pareto_points, pins, forbids, gap, time_limit, robust, stability, schema
+    )
     needed = not dry_run and not (stop_after and console.as_json)
     options = compile_options(model, ModelOptions(**given), plan, _output_problems(model, output, force, needed))
     from h4hc.api import compile_model
@@ -106,7 +119,17 @@ def _finish(console: Console, done: Compilation, output: Path | None, force: boo
         report = write_folder(done, output, force)
         whole = sum(done.seconds.values())
         console.say(f"wrote {output}; planned in {whole:.2f} s, {done.seconds['partition']:.2f} s of it in the solver")
-    console.result(report, lambda: render_terminal(report, console.width))
+    if done.front is None:
+        console.result(report, lambda: render_terminal(report, console.width))
+        return
+    from h4hc.pareto_output import front_json, front_text
+
+    front, chosen = done.front, done.assignment
+    assert chosen is not None
+    both = {"report": report, "pareto": front_json(front, chosen)}
+    console.result(both, lambda: render_terminal(report, console.width) + front_text(front, console.width))
+    if output is not None and not (output / "pareto.png").is_file():
+        console.say("no picture of the front: matplotlib is not installed; pip install 'h4hc[plot]'")
 
 
 def _write_box(console: Console, done: Compilation, box: str, output: Path | None, force: bool) -> None:

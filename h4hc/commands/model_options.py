@@ -18,6 +18,7 @@ from h4hc.commands.flags import (
     target_problems,
 )
 from h4hc.errors import H4hcError, Problem, UserError
+from h4hc.goals import MOST_POINTS, Goal, parse_budget, parse_goals, parse_pair
 
 if TYPE_CHECKING:
     from h4hc.api import CompileOptions
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 MAX_TIME_LIMIT_S = 86_400.0
 OVERLAP_GAP = 0.01  # what a plan with overlaps is proved to by default: the last per cent takes most of the time
+MAX_POINTS = 10_000
 NPU_COSTS = ("model", "vela")
 NPU_COST_FILES = (".json", ".csv")  # a calibration, a table of measurements
 
@@ -48,6 +50,9 @@ class PlanOptions:
     """Values of `plan_options`."""
 
     objective: str = "latency"
+    budgets: tuple[str, ...] = ()
+    pareto: str | None = None
+    pareto_points: int = MOST_POINTS
     pins: tuple[str, ...] = ()
     forbids: tuple[str, ...] = ()
     gap: float | None = None
@@ -97,16 +102,46 @@ def system_options(function: F) -> F:
     return function
 
 
+def goal_options(function: F) -> F:
+    """What is minimised, one goal after another, and the most that a plan may take."""
+    objective = click.option(
+        "--objective",
+        default="latency",
+        show_default=True,
+        metavar="GOAL[,GOAL]",
+        help="What to minimise: latency, energy, edp (energy x latency), sram (bytes alive at once; alone, then "
+        "latency). Of several, each among the plans that are best in those before.",
+    )
+    budget = click.option(
+        "--budget",
+        "budgets",
+        multiple=True,
+        metavar="GOAL=AMOUNT",
+        help="The most a plan may take: latency=5ms,sram=256K,energy=1mJ.",
+    )
+    pareto = click.option(
+        "--pareto", metavar="GOAL,GOAL", help="Find the front of two of latency, energy, sram: pareto.json, .csv, .png."
+    )
+    points = click.option(
+        "--pareto-points", type=int, default=MOST_POINTS, show_default=True, help="Most points of the front to find."
+    )
+    return objective(budget(pareto(points(function))))
+
+
 def plan_options(function: F) -> F:
-    """What is minimised, under which demands."""
+    """One objective, and `demand_options`."""
+    return click.option(
+        "--objective",
+        type=click.Choice(["latency", "energy", "edp"]),
+        default="latency",
+        show_default=True,
+        help="What to minimise; edp = energy x latency.",
+    )(demand_options(function))
+
+
+def demand_options(function: F) -> F:
+    """What a plan must keep to, and when to stop looking for it."""
     decorators = (
-        click.option(
-            "--objective",
-            type=click.Choice(["latency", "energy", "edp"]),
-            default="latency",
-            show_default=True,
-            help="What to minimise; edp = energy x latency.",
-        ),
         click.option("--pin", "pins", multiple=True, metavar="NODE|GLOB=DEV", help="Run these nodes on DEV."),
         click.option("--forbid", "forbids", multiple=True, metavar="OP|GLOB=DEV", help="Keep these off DEV."),
         click.option(
@@ -148,8 +183,11 @@ def compile_options(
         *_limit_problems(given.limits),
         *_pass_problems(given.passes),
         *_npu_cost_problems(given.npu_cost),
+        *_goal_problems(plan),
+        *range_problems("--pareto-points", plan.pareto_points, 2, MAX_POINTS, ""),
     ]
     raise_all(problems)
+    goals, budget = goals_of(plan.objective), parse_budget(plan.budgets)
     from h4hc.api import CompileOptions
     from h4hc.assignment import Objective, Schema
 
@@ -158,7 +196,11 @@ def compile_options(
         target=given.target or "",
         sets=given.sets,
         npu_cost=given.npu_cost,
-        objective=Objective(plan.objective),
+        objective=next(Objective(goal) for goal in goals if goal is not Goal.SRAM),
+        goals=goals if len(goals) > 1 else (),
+        budget=budget,
+        pareto=None if plan.pareto is None else parse_pair(plan.pareto),
+        pareto_points=plan.pareto_points,
         pins=plan.pins,
         forbids=plan.forbids,
         gap=plan.gap if plan.gap is not None else 0.0 if schema is Schema.SEQUENTIAL else OVERLAP_GAP,
@@ -175,12 +217,45 @@ def compile_options(
 
 
 def _schema_problems(plan: PlanOptions) -> list[Problem]:
+    found: list[Problem] = []
+    if plan.schema != "sequential":
+        several = "," in plan.objective or plan.objective == "sram"
+        given = {"--budget": plan.budgets, "--pareto": plan.pareto, f"--objective {plan.objective}": several}
+        for option in (name for name, value in given.items() if value):
+            why = "goals in order, budgets and fronts are of plans that run one operator at a time"
+            found.append(
+                Problem(f"{option} is not for --schema {plan.schema}", (option,), why, "leave one of them out")
+            )
     if plan.stability and plan.schema != "sequential":
         why = "it asks how wrong a device's costs may be before another sum is the least; a makespan is no sum"
-        return [
-            Problem(f"--stability is not for --schema {plan.schema}", ("--stability",), why, "leave one of them out")
-        ]
-    return []
+        what = f"--stability is not for --schema {plan.schema}"
+        found.append(Problem(what, ("--stability",), why, "leave one of them out"))
+    return found
+
+
+def goals_of(text: str) -> tuple[Goal, ...]:
+    """The goals that --objective names. `sram` alone leaves many plans: latency chooses among them."""
+    goals = parse_goals(text)
+    return (Goal.SRAM, Goal.LATENCY) if goals == (Goal.SRAM,) else goals
+
+
+def _goal_problems(plan: PlanOptions) -> list[Problem]:
+    """What is wrong with --objective and --budget, and with --stability beside them."""
+    found: list[Problem] = []
+    readings: tuple[Callable[[], object], ...] = (
+        lambda: parse_goals(plan.objective),
+        lambda: parse_budget(plan.budgets),
+        lambda: plan.pareto is None or parse_pair(plan.pareto),
+    )
+    for read in readings:
+        try:
+            read()
+        except UserError as error:
+            found.extend(error.problems)
+    if plan.stability and (plan.budgets or plan.objective not in ("latency", "energy", "edp")):
+        why = "the range of factors is that of one objective, with nothing else that binds the plan"
+        found.append(Problem("--stability takes one objective and no --budget", ("--stability",), why, "leave one out"))
+    return found
 
 
 def _limit_problems(texts: tuple[str, ...]) -> list[Problem]:

@@ -59,7 +59,7 @@ def command(
 
     axes, problems = parse_axes(overs, given["sets"])
     problems += [*_model_problems(models), *_output_problems(output), *jobs_problems(jobs)]
-    plan = PlanOptions(objective, pins, forbids, gap, time_limit, robust)
+    plan = PlanOptions(objective, pins=pins, forbids=forbids, gap=gap, time_limit=time_limit, robust=robust)
     points, systems = _points(models, axes, ModelOptions(**given), plan, problems)
     _check_tools(on_ray, plots)
     assert output is not None

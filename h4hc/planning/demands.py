@@ -56,6 +56,12 @@ def allowed_modes(
     return _apply(workload, table, keep, drop)
 
 
+def matched(workload: Workload, demand: str) -> tuple[str, ...]:
+    """Operators that a pin or forbid is about."""
+    pattern = demand.rpartition("=")[0]
+    return tuple(op.id for op in workload.ops if matches(pattern, op))
+
+
 def _listed(names: set[str]) -> str:
     return ", ".join(sorted(names))
 

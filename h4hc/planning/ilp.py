@@ -109,6 +109,7 @@ class Program:
             problem.add_variable(f"x{i:07d}", 0, top, pulp.LpInteger if whole else pulp.LpContinuous)
             for i, (top, whole) in enumerate(zip(self.tops, self.whole, strict=True))
         ]
+        problem.columns = variables
         for index, (terms, low, high, _) in enumerate(self.rows):
             expression = pulp.LpAffineExpression([(variables[i], c) for i, c in terms])
             if low == high:
@@ -123,13 +124,14 @@ class Program:
 class _Problem(pulp.LpProblem):  # type: ignore[misc]
     """A problem whose variables and rows are complete: `highs` holds them, made at the first solve."""
 
+    columns: list[pulp.LpVariable]
     highs: highspy.HighsLp | None = None
     stoppable = False
     interrupted = False
 
     def variables(self) -> list[pulp.LpVariable]:
-        """As they were added; PuLP's own looks for new ones in every row, and sorts."""
-        return list(self._variables)
+        """By index; PuLP's own are in the order in which rows name them first."""
+        return self.columns
 
 
 class _BatchHiGHS(pulp.HiGHS):  # type: ignore[misc]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,6 +16,8 @@ from h4hc.planning.program import PlanProgram
 from h4hc.planning.stores import Units, pack_device
 
 MIN_SOLVE_S = 0.1  # what the solver gets even when the time is over, to find a first plan and bound
+Rule = Callable[[PlanProgram], None]
+ENDS = (Weights(1, 0), Weights(0, 1))
 PACKING_NODES = 200  # of the search for a packing of equal cost; after that the units join the whole program
 SCALED_OPTIMUM = 1e5  # objectives are scaled to about this, far from both ends of HiGHS' absolute tolerances
 
@@ -37,21 +39,34 @@ class Integer:
     """The programs over one choice of modes, built when they are first needed."""
 
     def __init__(
-        self, costs: PlanCosts, modes: Allowed, tight: Tight, deadline: float, stoppable: bool = False
+        self,
+        costs: PlanCosts,
+        modes: Allowed,
+        tight: Tight,
+        deadline: float,
+        stoppable: bool = False,
+        rules: Sequence[Rule] = (),
     ) -> None:
-        """stoppable: Ctrl-C ends a solve, not the program."""
+        """stoppable: Ctrl-C ends a solve, not the program; rules: add rows to each program."""
+        self.rules = rules
         self.costs, self.modes, self.tight = costs, modes, tight
         self.deadline, self.stoppable = deadline, stoppable
 
     @cached_property
     def program(self) -> PlanProgram:
         """Weights in all units together."""
-        return PlanProgram(self.costs, self.modes, self.tight, exact_units=False)
+        return self._ruled(exact_units=False)
 
     @cached_property
     def exact(self) -> PlanProgram:
         """Weights in single units."""
-        return PlanProgram(self.costs, self.modes, self.tight, exact_units=True)
+        return self._ruled(exact_units=True)
+
+    def _ruled(self, exact_units: bool) -> PlanProgram:
+        program = PlanProgram(self.costs, self.modes, self.tight, exact_units=exact_units)
+        for rule in self.rules:
+            rule(program)
+        return program
 
     def minimise(self, weights: Weights, gap: float, about: int | None, known: float = 0.0) -> Outcome:
         """Best plan for weighted latency and energy.
@@ -62,6 +77,22 @@ class Integer:
         solved = found.status in (SolveStatus.OPTIMAL, SolveStatus.FEASIBLE)
         if found.plan is None and solved and not found.interrupted:
             found = self._solve(self.exact, weights, gap, about, found.bound)  # not packed: decide the units as well
+        return found
+
+    def least(self, count: Callable[[PlanProgram], int]) -> Outcome:
+        """The plan with the least value of a variable, which `count` adds to each program with its rows."""
+        found = Outcome(SolveStatus.NONE, None, 0.0)
+        for exact in (False, True):
+            program = self._ruled(exact_units=exact)
+            solution = program.program.solve({count(program): 1.0}, gap=0.0, effort=self._effort())
+            if solution.status is SolveStatus.INFEASIBLE:
+                return Outcome(solution.status, None, math.inf, solution.interrupted)
+            modes = program.chosen(solution) if solution.values else ()
+            units = program.units(solution, modes) if modes else None
+            plan = None if units is None else (modes, units)
+            found = Outcome(solution.status, plan, max(found.bound, solution.bound), solution.interrupted)
+            if plan is not None or solution.interrupted or not solution.values:
+                return found
         return found
 
     def _solve(self, program: PlanProgram, weights: Weights, gap: float, about: int | None, known: float) -> Outcome:
@@ -98,10 +129,15 @@ class Integer:
         return cut, units
 
     def _alike(self, at: int, mode: Mode, weights: Weights) -> list[Mode]:
-        """The modes of the same device that cost no more."""
+        """The modes of the same device that cost no more; where rules hold, neither in latency nor in energy."""
         own = self.costs.op[at]
-        worth = weights.of(own[mode])
-        return [m for m in self.modes[at] if m.device == mode.device and weights.of(own[m]) <= worth]
+        worth = [w.of(own[mode]) for w in (ENDS if self.rules else (weights,))]
+        weighed = [(m, [w.of(own[m]) for w in (ENDS if self.rules else (weights,))]) for m in self.modes[at]]
+        return [
+            m
+            for m, values in weighed
+            if m.device == mode.device and all(v <= most for v, most in zip(values, worth, strict=True))
+        ]
 
     def _effort(self, nodes: int = UNLIMITED) -> Effort:
         return Effort(max(MIN_SOLVE_S, self.deadline - time.monotonic()), nodes, self.stoppable)

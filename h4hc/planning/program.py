@@ -40,6 +40,7 @@ class Sort(NamedTuple):
 
 
 ALWAYS = -1  # stands for a variable that is 1 in every plan
+BUDGET_SCALE = 1e5  # what a budget is scaled to
 NO_SIZE = Fraction(0)
 WEIGHINGS = 5  # steps of `weighing` that get a row: the last counts shares above a fifth of a unit
 
@@ -97,19 +98,20 @@ class PlanProgram:
             for mode, variable in row.items():
                 self._price(variable, self.costs.op[at][mode])
 
-    def _row(self, terms: Sequence[tuple[int, float]], low: float, high: float, name: str) -> None:
+    def row(self, terms: Sequence[tuple[int, float]], low: float, high: float, name: str) -> None:
         """A row in which ALWAYS may stand, several times: its coefficients go to the bounds."""
         constant = sum(c for v, c in terms if v == ALWAYS)
         self.program.row([(v, c) for v, c in terms if v != ALWAYS], low - constant, high - constant, name)
 
-    def _on(self, at: int, devices: Sequence[str]) -> list[int]:
+    def on(self, at: int, devices: Sequence[str]) -> list[int]:
+        """What is 1 where the operator runs on one of the devices: variables of which one at most is 1, or ALWAYS."""
         return [v for mode, v in self.x[at].items() if mode.device in devices]
 
     def _stays(self) -> None:
         for at in range(len(self.modes)):
             for device in sorted({m.device for m in self.modes[at]}):
-                here = self._on(at, (device,))
-                before = self._on(at - 1, (device,)) if at else []
+                here = self.on(at, (device,))
+                before = self.on(at - 1, (device,)) if at else []
                 stay = NOTHING if device == HOST else self.costs.stay[device]
                 if not before:  # every use of the device here begins a stay
                     for variable in here:
@@ -125,7 +127,7 @@ class PlanProgram:
                 begins = self.program.indicator(f"z[{at},{device}]")
                 self.priced[begins] = (stay[0] + hidden[0], stay[1] + hidden[1])
                 terms = [(begins, 1.0), *((v, -1.0) for v in here), *((v, 1.0) for v in before)]
-                self._row(terms, 0.0, math.inf, f"stay[{at},{device}]")
+                self.row(terms, 0.0, math.inf, f"stay[{at},{device}]")
 
     def _price(self, variable: int, pair: Pair) -> None:
         if variable == ALWAYS:
@@ -142,7 +144,7 @@ class PlanProgram:
                 if port.producer is None:
                     self.fixed.append(pair)
                 else:
-                    for variable in self._on(port.producer, (src,)):
+                    for variable in self.on(port.producer, (src,)):
                         self._price(variable, pair)
             return
         for dst in sorted({m.device for c in port.consumers for m in self.modes[c]}):
@@ -158,8 +160,8 @@ class PlanProgram:
         self, name: str, port: PortCost, pair: Pair, group: list[str], sources: tuple[str, ...], dst: str
     ) -> None:
         always = len(group) == len(sources)  # whatever the producer's device, the move is due
-        from_group = [] if always or port.producer is None else self._on(port.producer, group)
-        here = [variables for c in port.consumers if (variables := self._on(c, (dst,)))]
+        from_group = [] if always or port.producer is None else self.on(port.producer, group)
+        here = [variables for c in port.consumers if (variables := self.on(c, (dst,)))]
         if always and (len(port.consumers) == 1 or [ALWAYS] in here):
             for variable in [ALWAYS] if [ALWAYS] in here else here[0]:
                 self._price(variable, pair)
@@ -168,14 +170,14 @@ class PlanProgram:
         self.priced[moved] = pair
         for number, variables in enumerate(here):
             terms = [(moved, 1.0), *((v, -1.0) for v in variables), *((v, -1.0) for v in from_group)]
-            self._row(terms, 0.0 if always else -1.0, math.inf, f"move[{name},{number}]")
+            self.row(terms, 0.0 if always else -1.0, math.inf, f"move[{name},{number}]")
 
     def _capacity_rows(self, cap: Capacity) -> None:
         """Rows that hold for every packing into the units of one device; with `exact_units`, a packing itself."""
         assert cap.unit_bytes is not None
         sorts = self._sorts(cap)
         for sort in [sort for sort in sorts if sort.share_bytes > cap.unit_bytes]:
-            self._row([(v, 1.0) for v in sorts.pop(sort)], -math.inf, 0.0, f"too_large[{cap.device},{sort}]")
+            self.row([(v, 1.0) for v in sorts.pop(sort)], -math.inf, 0.0, f"too_large[{cap.device},{sort}]")
         if not sorts:
             return
         grain = math.gcd(*(sort.share_bytes for sort in sorts))  # a unit holds whole grains: the rest is no room
@@ -202,7 +204,7 @@ class PlanProgram:
                 size = sort.units * weighing(step, sort.share_bytes, room)
                 terms += [(v, float(size)) for v in variables if size]
             if sum(size for _, size in terms) > cap.units:  # else it cannot be broken
-                self._row(terms, -math.inf, float(cap.units), f"capacity[{cap.device},{step}]")
+                self.row(terms, -math.inf, float(cap.units), f"capacity[{cap.device},{step}]")
 
     def _in_single_units(self, cap: Capacity, sorts: Mapping[Sort, list[int]], room: int) -> None:
         """n[s, u] operators of sort s hold a share in unit u.
@@ -223,16 +225,29 @@ class PlanProgram:
             for terms, n in zip(held, number, strict=True):
                 terms.append((n, size))
                 if sort.units > 1:
-                    self._row([(n, 1.0), *chosen], -math.inf, 0.0, f"apart[{cap.device},{sort}]")
+                    self.row([(n, 1.0), *chosen], -math.inf, 0.0, f"apart[{cap.device},{sort}]")
             shares = [*((n, 1.0) for n in number), *((v, -float(sort.units)) for v in variables)]
-            self._row(shares, 0.0, 0.0, f"shares[{cap.device},{sort}]")
+            self.row(shares, 0.0, 0.0, f"shares[{cap.device},{sort}]")
         for unit, terms in enumerate(held):
-            self._row(terms, -math.inf, 1.0, f"unit[{cap.device},{unit}]")
+            self.row(terms, -math.inf, 1.0, f"unit[{cap.device},{unit}]")
         for unit, (fuller, emptier) in enumerate(itertools.pairwise(held)):
             difference: dict[int, float] = {}
             for variable, size in [*fuller, *((v, -size) for v, size in emptier)]:
                 difference[variable] = difference.get(variable, 0.0) + size
-            self._row([(v, c) for v, c in difference.items() if c], 0.0, math.inf, f"falling[{cap.device},{unit}]")
+            self.row([(v, c) for v, c in difference.items() if c], 0.0, math.inf, f"falling[{cap.device},{unit}]")
+
+    def at_most(self, part: int, limit: int) -> None:
+        """No more than `limit` of latency (part 0) or energy (part 1) in all.
+
+        Both sides are whole, so the half above the limit cuts no plan off and lets none in; about BUDGET_SCALE, the row
+        is far from both ends of the solver's tolerances.
+        """
+        scale = max(1.0, limit / BUDGET_SCALE)
+        room = limit + 0.5 - sum(pair[part] for pair in self.fixed)
+        terms = [(v, pair[part] / scale) for v, pair in self.priced.items() if pair[part]]
+        if not terms:  # nothing left to choose: a row of a variable that cannot help
+            terms = [(0, 0.0)]
+        self.program.row(terms, -math.inf, room / scale, f"budget[{part}]")
 
     def solve(
         self, weights: Weights, scale: float, *, gap: float, effort: Effort, known: float = -math.inf

@@ -23,7 +23,8 @@ class Alternative:
 
     delta_*_ps, delta_*_pj: change of the plan's nominal total, negative if it got better; delta_value: change of the
     objective, in the case that was minimised. misfit: why its weights have no room
-    beside those already placed, empty if they have. ruled_out: which demand of the user forbids it, or empty.
+    beside those already placed, empty if they have. ruled_out: which demand of the user forbids it, or empty;
+    better than the chosen plan is only what a budget or an earlier goal rules out.
     """
 
     cost: Cost
@@ -47,6 +48,7 @@ class WhatIf:
         self._devices = [m.device for m in self._modes]
         self._whole, self._value = self._minimised.total(self._modes), VALUE[assignment.objective]
         self._units = {p.op: p.units for p in assignment.placements}
+        self._bound = bool(assignment.budget.limits or assignment.stages)
         self._capacity = {c.device: c for c in table.capacities}
         self._used = used_bytes(table, assignment)
 
@@ -63,6 +65,8 @@ class WhatIf:
             ruled_out = "" if cost.mode in self._allowed[at] else "excluded by --pin or --forbid"
             delta = after[0] - before[0], after[1] - before[1]
             change = self._change(minimised_before, minimised_after)
+            if not ruled_out and change < 0 and self._bound:
+                ruled_out = "over a budget, or worse in a goal that comes first"
             found.append(Alternative(cost, *delta, change, self._misfit(op, cost, chosen), ruled_out))
         self._devices[at] = chosen.device
         return tuple(found)

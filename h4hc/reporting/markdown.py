@@ -11,6 +11,7 @@ from h4hc.reporting.terminal import (
     count,
     device_totals,
     energy_range,
+    goal_lines,
     minimised,
     refusal_counts,
     share,
@@ -60,6 +61,7 @@ def _summary(report: Json) -> str:
         ("latency", time_range(report["totals"]["latency_ps"])),
         ("energy", energy_range(report["totals"]["energy_pj"])),
         ("plan", markdown(solver_line(report))),
+        *((markdown(head), markdown(text)) for head, text in goal_lines(report)),
     ]
     if target["overrides"]:
         changed = ", ".join(code_span(f"{o['key']}={o['value']}") for o in target["overrides"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from h4hc.goals import Goal
 from h4hc.reporting.memory import memory_text
 from h4hc.reporting.trust_text import robust_line, stability_lines, value_text
 from h4hc.text import clip, plural, shorten, table
@@ -89,6 +90,17 @@ def solver_line(report: Json) -> str:
     bound = value_text(s["bound"], s["objective"])
     goal = goal if s["schema"] == "sequential" else f"{goal} in parallel"
     return f"{s['status']} for {goal}, gap {100 * s['gap']:.2g} %, bound {bound}; {s['name']}"
+
+
+def goal_lines(report: Json) -> list[tuple[str, str]]:
+    """What was proved of each of several goals, and the budgets that bound the plan."""
+    lines = []
+    for stage in report["solver"]["stages"]:
+        goal = Goal(stage["goal"])
+        proof = f"{stage['status']}, gap {100 * stage['gap']:.2g} %, bound {goal.text(stage['bound'])}"
+        lines.append((f"{goal}", f"{goal.text(stage['value'])}, {proof}"))
+    limits = [f"{b['goal']} {Goal(b['goal']).text(b['limit'])}" for b in report["solver"]["budget"]]
+    return [*lines, *([("at most", ", ".join(limits))] if limits else [])]
 
 
 def device_totals(report: Json) -> dict[str, Json]:
@@ -191,6 +203,7 @@ def _verdict(report: Json, width: int) -> list[str]:
         _line("energy", energy_range(report["totals"]["energy_pj"]), width),
         _line("solver", solver_line(report), width),
     ]
+    lines.extend(_line(head, text, width) for head, text in goal_lines(report))
     lines.extend(_line("against" if i == 0 else "", text, width) for i, text in enumerate(_baselines(report)))
     lines.extend(_capacity(report, width))
     lines.extend(_line(row["region"], memory_text(row), width) for row in report["memory"])

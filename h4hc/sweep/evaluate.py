@@ -24,6 +24,7 @@ from h4hc.npu_cost import remarks
 from h4hc.partition import PartitionOptions, partition
 from h4hc.plan_check import check_plan
 from h4hc.planning.baselines import Baseline
+from h4hc.planning.live import Memory
 from h4hc.schedule import Schedule, schedule
 from h4hc.sweep.row import BaselineRow, PlanFigures, Point, Row
 from h4hc.system import System
@@ -67,6 +68,7 @@ def evaluate_on(point: Point, prepared: Prepared, system: System) -> Row:
     workload = prepared.workload
     case = Case.WORST if point.robust else Case.NOMINAL
     wish = PartitionOptions(point.objective, point.pins, point.forbids, point.gap, point.time_limit_s, case)
+    wish = replace(wish, memory=Memory.of(system))
     try:
         table = cost_table(workload, system)
         result = partition(workload, table, wish)

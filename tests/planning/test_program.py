@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ from h4hc.errors import InfeasibleError
 from h4hc.partition import PartitionOptions, partition
 from h4hc.plan_check import check_plan
 from h4hc.planning.baselines import Plan
-from h4hc.planning.ilp import Solution
+from h4hc.planning.ilp import Effort, Program, Solution
 from h4hc.planning.integer import Integer
 from h4hc.planning.plan_cost import Weights
 from h4hc.planning.program import WEIGHINGS, PlanProgram, weighing
@@ -104,3 +105,13 @@ def test_weighings_hold_for_whatever_fits_into_a_unit() -> None:
     for step in range(1, WEIGHINGS):  # step + 1 shares of just over 1/(step + 1) never fit
         share = size // (step + 1) + 1
         assert (step + 1) * weighing(step, share, size) > 1
+
+
+def test_columns_stay_in_the_order_in_which_they_were_added() -> None:
+    """The first variable is named by the last row alone."""
+    program = Program()
+    late, early = program.count("late", 9), program.binary("early")
+    program.row([(early, 1.0)], 1.0, 1.0, "first")
+    program.row([(late, 1.0), (early, -7.0)], 0.0, math.inf, "second")
+    found = program.solve({late: 1.0}, gap=0.0, effort=Effort(10.0))
+    assert (round(found.values[late]), round(found.values[early]), round(found.bound)) == (7, 1, 7)
