@@ -175,7 +175,7 @@ def _assignment(table: CostTable, found: Pursued, options: PartitionOptions) -> 
         main.bound,
         main.gap,
         found.status,
-        "shortest paths, and HiGHS through PuLP",
+        "shortest paths, HiGHS (PuLP)",
         stages=stages,
         budget=found.budget,
     )
