@@ -169,7 +169,7 @@ def _plan(
         schema=options.schema,
         goals=options.goals,
         budget=options.budget,
-        memory=Memory.of(system),
+        memory=Memory.of(system) if options.fit_sram else None,
     )
     if options.robust:
         done.nominal_optimum = timed("nominal optimum", lambda: partition(workload, table, wish)).assignment

@@ -30,7 +30,8 @@ class CompileOptions:
     `x=1,3,224,224`; fix_dims: `batch=1`; passes: a named list or a pass list; limits: `model-bytes=64M`; gap is
     relative, time_limit_s is wall time. schema: how operators share the time. robust: minimise the worst case over the
     intervals; stability: find how wrong each device's cost model may be. goals, budget: see
-    `h4hc.partition.PartitionOptions`. pareto: two goals whose front is wanted, up to so many points.
+    `h4hc.partition.PartitionOptions`. fit_sram: whether the target's SRAM binds the plan where a plan that fits exists;
+    False asks what it would cost if there were enough. pareto: two goals whose front is wanted, up to so many points.
     """
 
     target: str
@@ -44,6 +45,7 @@ class CompileOptions:
     pins: tuple[str, ...] = ()
     forbids: tuple[str, ...] = ()
     gap: float = 0.0
+    fit_sram: bool = True
     schema: Schema = Schema.SEQUENTIAL
     time_limit_s: float = 60.0
     robust: bool = False
