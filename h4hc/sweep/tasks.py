@@ -144,7 +144,9 @@ def raise_all(errors: Sequence[H4hcError]) -> None:
 def _key(point: Point, model_sha256: str, system_sha256: str, program: str) -> str:
     options = {f.name: getattr(point, f.name) for f in dataclasses.fields(point) if f.name not in _BY_CONTENT}
     tree = {"model": model_sha256, "system": system_sha256, "program": program, "options": options}
-    return hashlib.sha256(json.dumps(tree, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(tree, sort_keys=True, ensure_ascii=True, default=dataclasses.asdict).encode()
+    ).hexdigest()
 
 
 @functools.cache
