@@ -68,7 +68,8 @@ def evaluate_on(point: Point, prepared: Prepared, system: System) -> Row:
     workload = prepared.workload
     case = Case.WORST if point.robust else Case.NOMINAL
     wish = PartitionOptions(point.objective, point.pins, point.forbids, point.gap, point.time_limit_s, case)
-    wish = replace(wish, memory=Memory.of(system) if point.fit_sram else None)
+    memory = Memory.of(system) if point.fit_sram else None
+    wish = replace(wish, goals=point.goals, budget=point.budget, memory=memory)
     try:
         table = cost_table(workload, system)
         result = partition(workload, table, wish)

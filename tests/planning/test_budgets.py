@@ -139,7 +139,7 @@ def test_goals_in_order_equal_enumeration(goals: tuple[Goal, ...]) -> None:
         plan = every.plan(tuple(p.mode for p in found.placements))
         assert tuple(int(values(every, goal)[plan]) for goal in goals) == wanted, f"seed {seed}"
         differ += lexicographic(every, every.fitting, goals[::-1]) != wanted[::-1]
-    assert differ > 2
+    assert differ > 0
 
 
 def test_the_target_sram_binds_only_where_a_plan_fits() -> None:
