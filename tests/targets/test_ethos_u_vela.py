@@ -133,15 +133,15 @@ def _lies_within(row: Row) -> bool:
     return cost.latency.low <= int(row["sum_op_cycles"]) * PS_PER_S // cost.clock_hz <= cost.latency.high
 
 
-def test_low_bound_is_the_least_that_the_vendor_tool_says_of_a_known_layer() -> None:
-    """So the known layers lie within it by construction; those kept aside are the test of it."""
+def test_low_bound_is_near_the_least_that_the_vendor_tool_says_of_a_known_layer() -> None:
+    """Below it lies the simulator's figure of a whole network alone, which sets the bound (`test_ethos_u_networks`)."""
     device = npu("ethos-u55-128", "", "Sram_Only")
     assert isinstance(device, EthosU)
     least = min(
         int(row["sum_op_cycles"]) * PS_PER_S / (cost.latency.nominal * cost.clock_hz)
         for row, cost in ((row, _cost(row)) for row in rows())
     )
-    assert floor(least * 100) / 100 == device.spec.calibration.low
+    assert device.spec.calibration.low <= least < device.spec.calibration.low + 0.02
     assert all(_lies_within(row) for row in rows())
 
 
