@@ -138,7 +138,7 @@ def _costs(table: CostTable, assignment: Assignment, plan: Schedule) -> list[Fau
 def _blocks(plan: Schedule) -> dict[int, list[Step]]:
     """By step, the steps of its stay: those of one partition on its device, up to where another engine cuts it."""
     home = {part.id: part.device for part in plan.partitions}
-    blocks: dict[int, list[Step]] = {}
+    blocks: list[list[Step]] = []
     last: dict[str, list[Step]] = {}
     for step in plan.steps:
         if step.device != home.get(step.partition) or step.device == "host" or step.kind == "switch":
@@ -147,9 +147,12 @@ def _blocks(plan: Schedule) -> dict[int, list[Step]]:
         joins = block is not None and block[-1].partition == step.partition and step.after == (block[-1].index,)
         if not joins or block is None:
             block = last[step.device] = []
+            blocks.append(block)
         block.append(step)
-        blocks[step.index] = block
-    return blocks
+    for block in blocks:
+        while block and block[-1].kind != "op":  # what the device does behind its stay for others
+            block.pop()
+    return {step.index: block for block in blocks for step in block}
 
 
 def _data(

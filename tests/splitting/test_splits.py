@@ -182,7 +182,7 @@ def test_candidates_lie_in_the_devices_steps_and_cost_what_the_table_says(name: 
         assert len(options) <= 7
         for split in options:
             assert fault(split, found.by_output) == ""
-            assert split.counts[0] % step == 0
+            assert split.counts[0] % step == 0 or sum(split.counts) <= step  # too few channels for a step of the NPU
         chosen += options[len(options) // 2 :][:1]
     assert len(chosen) >= sum(isinstance(o.by_output, Cut) for o in workload.ops) // 2
     together = cost_table(split_workload(workload, tuple(chosen)), system())
