@@ -50,12 +50,14 @@ def evolve(
     *,
     folder: Path | None = None,
     start: Ints | None = None,
+    feasible: bool = True,
     progress: Callable[[int, int], None] = lambda generation, total: None,
 ) -> Evaluations:
     """Search; returns every evaluation. No genome is evaluated twice as long as there are new ones.
 
     folder: keeps `evaluations.csv` and `state.json`; a search that was stopped goes on from there to the same result,
-    and one that is finished only reads it. start: genomes of the first generation, filled up at random.
+    and one that is finished only reads it. start: genomes of the first generation, filled up at random. feasible: it is
+    an error that no network found keeps all limits (not where accuracies are predictions: they may err).
     Raises InfeasibleError where limits cannot be kept, UserError where the folder is that of another search,
     IntegrityError where it is damaged, MissingToolError without pymoo.
     """
@@ -66,7 +68,7 @@ def evolve(
         progress(run.generation, config.generations)
     found = run.evaluations
     metrics = found.metrics
-    if not problem.feasible(metrics).any():
+    if feasible and not problem.feasible(metrics).any():
         raise nothing_feasible(problem, metrics, found.genomes)
     return found
 
@@ -144,15 +146,15 @@ class _Run:
     def _write(self) -> None:
         if self.folder is None:
             return
-        population = self.algorithm.pop
+        population = self.algorithm.pop  # pymoo ranks those that keep all limits; the others have None
         tree = {
             "search": self.key,
             "generation": self.generation,
             "evaluations": len(self.evaluations),
             "random": self.algorithm.random_state.bit_generator.state,
             "population": population.get("X").tolist(),
-            "rank": [int(r) for r in population.get("rank")],
-            "crowding": [float(c) for c in population.get("crowding")],
+            "rank": [None if r is None else int(r) for r in population.get("rank")],
+            "crowding": [None if c is None else float(c) for c in population.get("crowding")],
         }
         body = json.dumps(tree)
         write_whole(self.folder / STATE, f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}\n".encode())
