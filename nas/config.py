@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from h4hc.errors import UserError
 from nas.data.config import DataConfig
@@ -122,6 +131,10 @@ class RunConfig(_Strict):
     @classmethod
     def _seeds(cls, tree: Any) -> Any:
         if not isinstance(tree, dict) or "seed" not in tree:
+            return tree
+        try:
+            TypeAdapter(Seed).validate_python(tree["seed"])
+        except ValidationError:  # told once, for the run; not for each section too
             return tree
         seeded = {key: tree.get(key, {}) for key in SEEDED}
         return tree | {k: {"seed": tree["seed"]} | v for k, v in seeded.items() if isinstance(v, dict)}

@@ -35,8 +35,13 @@ class Run:
         return self.folder / BLOCKS
 
     def data(self) -> Data:
-        """All images of the run. Raises UserError."""
-        return load_data(self.config.data)
+        """All images of the run. Raises UserError, also where they have one class: nothing could be learnt."""
+        config = self.config.data
+        data = load_data(config)
+        if data.classes < 2:
+            why, hint = f"the images have {data.classes} class", "a folder (a number) for each class, two at least"
+            raise UserError("there is nothing to tell apart", (config.path or config.name,), why, hint)
+        return data
 
     def net(self, classes: int) -> Supernet:
         """A supernet of the run with new weights; sets torch's threads."""
@@ -113,7 +118,8 @@ def open_run(folder: Path, sets: tuple[str, ...] = (), free: tuple[str, ...] = (
     except UserError as error:
         problem = error.problems[0]
         why = f"{problem.what} ({', '.join(problem.where)})"
-        raise IntegrityError("the configuration of the run is damaged", (str(folder / CONFIG),), why) from error
+        where, hint = (str(folder / CONFIG),), "put back what h4hc wrote there; the checkpoints are untouched"
+        raise IntegrityError("the configuration of the run is damaged", where, why, hint) from error
     if not sets:
         return Run(folder, known)
     config = parse_model(text, RunConfig, str(folder / CONFIG), sets)

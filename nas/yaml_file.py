@@ -12,6 +12,7 @@ from h4hc.errors import Problem, UserError
 from nas.overrides import Path_, override, parse_sets
 
 M = TypeVar("M", bound=BaseModel)
+WORDS = {"tuple_type": "must be a list, such as [1, 2]"}  # type of a fault -> words for those who write YAML
 
 
 def read_model(path: Path, kind: type[M]) -> M:
@@ -24,7 +25,9 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise UserError("cannot read the file", (str(path),), error.strerror or str(error)) from error
+        lost = isinstance(error, FileNotFoundError) and not path.is_absolute()
+        hint = f"a path counts from the folder the command runs in: {path.absolute()}" if lost else ""
+        raise UserError("cannot read the file", (str(path),), error.strerror or str(error), hint) from error
     except UnicodeDecodeError as error:
         raise UserError("the file is no text in UTF-8", (str(path),), str(error)) from error
 
@@ -36,7 +39,7 @@ def parse_model(text: str, kind: type[M], where: str, sets: tuple[str, ...] = ()
         raise UserError("the configuration is no mapping of keys to values", (where,), hint="start with `name: ...`")
     for path, value, given in parse_sets(sets):
         problems += override(data, path, value, given)
-        places[path] = given
+        _place(places, path, given)
     try:
         found = kind.model_validate(data)
     except ValidationError as error:
@@ -73,6 +76,14 @@ def _compose(text: str, where: str) -> tuple[Any, dict[Path_, str], list[Problem
         raise UserError("the configuration is no YAML", (where,), str(error)) from error
 
 
+def _place(places: dict[Path_, str], path: Path_, given: str) -> None:
+    """What stands at `path`, all of it, comes from `given`; so do the sections that it made."""
+    for known in [known for known in places if known[: len(path)] == path]:
+        del places[known]
+    for length in range(1, len(path) + 1):
+        places.setdefault(path[:length], given)
+
+
 def _problem(fault: dict[str, Any], places: dict[Path_, str], where: str) -> Problem:
     path: Path_ = tuple(fault["loc"])
     known = path
@@ -83,7 +94,7 @@ def _problem(fault: dict[str, Any], places: dict[Path_, str], where: str) -> Pro
         return Problem(
             f"there is no key {_dotted(path)}", (place,), hint="mind the spelling; nas/README.md lists the keys"
         )
-    message = str(fault["msg"]).removeprefix("Value error, ")
+    message = WORDS.get(fault["type"]) or str(fault["msg"]).removeprefix("Value error, ")
     shown = "" if isinstance(fault["input"], dict | list) else f"the value is {fault['input']!r}"
     return Problem(f"{_dotted(path) or 'the file'}: {message}", (place,), shown)
 

@@ -13,7 +13,7 @@ import click
 from h4hc.commands.flags import global_flags, pass_console, raise_all
 from h4hc.commands.sweep_options import jobs_option, jobs_problems
 from h4hc.console import Console
-from h4hc.errors import Problem
+from h4hc.errors import LimitError, Problem
 
 F = TypeVar("F", bound=Callable[..., Any])
 FOLDER = click.Path(path_type=Path)
@@ -21,6 +21,7 @@ SETS = "Change a value of the configuration: training.batch=32. Repeatable; the 
 STUDIES = ("two-phase", "co-design")
 BUDGETS = ("steps", "minutes", "macs")
 MAX_DRAWS, MAX_BATCH = 1000, 65536
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")  # in what torch says of it
 
 
 @click.group(
@@ -125,9 +126,8 @@ def export(
 
     with _interruptible():
         tree = _nas("export")(folder, archs, found, out, sets, head, force, console.say)
-    console.say(
-        f"wrote {tree['folder']}; next: h4hc compile {tree['folder']}/00/model.onnx --target npu+cim -o compiled"
-    )
+    out, target = tree["folder"], tree["target"]
+    console.say(f"wrote {out}; next: h4hc compile {out}/00/model.onnx --target {target} -o compiled")
     console.result(tree, lambda: networks_text(tree["networks"], console.width))
 
 
@@ -206,11 +206,18 @@ def _nas(name: str) -> Callable[..., Any]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGTERM ends a command as Ctrl-C does; files that cannot be written are the user's to mend."""
+    """SIGTERM ends a command as Ctrl-C does; memory that is not there is a limit, no bug."""
     from h4hc.sweep.pool import sigterm_interrupts
 
-    with sigterm_interrupts():
-        yield
+    try:
+        with sigterm_interrupts():
+            yield
+    except (MemoryError, RuntimeError) as error:  # torch raises a RuntimeError of its own, or a plain one on a CPU
+        text = str(error)
+        if not isinstance(error, MemoryError) and not any(part in text for part in OUT_OF_MEMORY):
+            raise
+        hint = "make training.batch, the resolution or widths of the space, or the data smaller"
+        raise LimitError("out of memory", why=text.partition("\n")[0], hint=hint) from error
 
 
 @contextmanager
@@ -230,11 +237,17 @@ def _budget_problems(budget: str | None, sets: tuple[str, ...]) -> list[Problem]
     found = []
     try:
         fits = unit in BUDGETS and 0 < float(number) < math.inf
+        fits &= unit != "steps" or float(number).is_integer()
     except ValueError:
         fits = False
     if not fits:
         found.append(
-            Problem(f"--budget {budget!r} is no budget", ("--budget",), hint="steps=500, minutes=10 or macs=1e12")
+            Problem(
+                f"--budget {budget!r} is no budget",
+                ("--budget",),
+                "it takes a unit and a number above 0, of steps a whole one",
+                "steps=500, minutes=10 or macs=1e12",
+            )
         )
     if any(text.startswith("training.budget") for text in sets):
         found.append(Problem("--budget and --set training.budget exclude each other", ("--budget",)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 from h4hc.text import table
@@ -68,7 +69,10 @@ def networks_text(networks: list[Tree], width: int) -> str:
              _attention(n["arch"]), *(format_time(c["latency_ps"]) for c in costs),
              *(format_energy(c["energy_pj"]) for c in costs), *([n["verified"]["model"]] if verified else [])]
         )  # fmt: skip
-    return "\n".join([*table(head, rows, width, drop=(2, 3)), *_segmentation(networks, targets, width)]) + "\n"
+    devices = ", ".join(targets)
+    said = f"latency, then energy, on {devices}; accuracy on validation images, in report.json on test images too"
+    shown = [*table(head, rows, width, drop=(2, 3)), "", *textwrap.wrap(said, width)]
+    return "\n".join([*shown, *_segmentation(networks, targets, width)]) + "\n"
 
 
 def _segmentation(networks: list[Tree], targets: list[str], width: int) -> list[str]:

@@ -18,6 +18,7 @@ from nas.config import RunConfig
 from nas.heads import segmentation_onnx, train_segmentation
 from nas.runs import EXPORT, SEARCH, Run, open_run
 from nas.space.arch import Arch
+from nas.space.space import SearchSpace
 from nas.supernet.static import StaticNet
 from nas.yaml_file import read_text
 
@@ -48,7 +49,7 @@ def export(
     run = open_run(folder, sets, SECTIONS)
     out = out or folder / EXPORT
     check_output(out, force=force, keep=(folder / "run.yaml", *archs))
-    asked = [_read(path) for path in archs]
+    asked = [_read(path, run.config.of_space) for path in archs]
     if not asked:
         asked = [network.arch for network in chosen(read_networks(found or folder / SEARCH), run.config.export.top)]
     networks = exported(run, asked, head, say)
@@ -56,12 +57,16 @@ def export(
         for number, (_, parts) in enumerate(networks):
             for name, data in parts.items():
                 files.add(f"{number:02d}/{name}", data, ROLES[name])
-    return {"folder": str(out), "networks": [report for report, _ in networks]}
+    target = run.config.hardware.target
+    return {"folder": str(out), "target": target, "networks": [report for report, _ in networks]}
 
 
-def _read(path: Path) -> Arch:
+def _read(path: Path, space: SearchSpace) -> Arch:
+    """Raises UserError, naming the file, where it is no architecture or none of the space."""
     try:
-        return Arch.from_json(read_text(path))
+        arch = Arch.from_json(read_text(path))
+        space.genome(arch)
+        return arch
     except UserError as error:
         raise UserError.of(tuple(replace(p, where=p.where or (str(path),)) for p in error.problems)) from error
 

@@ -157,7 +157,7 @@ class _Run:
     def _write(self) -> None:
         if self.folder is None:
             return
-        population = self.algorithm.pop
+        population = self.algorithm.pop  # pymoo ranks those that keep all limits; the others have None
         tree = {
             "search": self.key,
             "generation": self.generation,
@@ -165,8 +165,8 @@ class _Run:
             "log_sha256": self.evaluations.sha256,
             "random": self.algorithm.random_state.bit_generator.state,
             "population": population.get("X").tolist(),
-            "rank": [int(r) for r in population.get("rank")],
-            "crowding": [float(c) for c in population.get("crowding")],
+            "rank": [None if r is None else int(r) for r in population.get("rank")],
+            "crowding": [None if c is None else float(c) for c in population.get("crowding")],
         }
         body = json.dumps(tree)
         write_whole(self.folder / STATE, f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}\n".encode())

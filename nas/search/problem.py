@@ -166,18 +166,21 @@ def metric_problems(objectives: Sequence[str], limits: Mapping[str, float]) -> l
     """What is wrong with the objectives and limits of a search, whatever its space and system."""
     known = (ACCURACY, *METRICS)
     problems = [
-        Problem(f"there is no metric {name!r}", why=f"known: {', '.join(known)}")
-        for name in dict.fromkeys((*objectives, *limits))
+        Problem(f"there is no metric {name!r}", (f"search.{key}",), f"known: {', '.join(known)}")
+        for key, names in (("objectives", dict.fromkeys(objectives)), ("limits", limits))
+        for name in names
         if name not in known
     ]
     if not objectives or len(set(objectives)) < len(objectives):
-        problems.append(Problem("a search needs objectives, each once", why=f"got {list(objectives)}"))
+        why = f"got {list(objectives)}"
+        problems.append(Problem("a search needs objectives, each once", ("search.objectives",), why))
     for name, limit in limits.items():
+        where = (f"search.limits.{name}",)
         if not np.isfinite(limit) or limit < 0:
-            problems.append(Problem(f"the limit of {name} must be a number of 0 or more", why=f"it is {limit}"))
+            problems.append(Problem(f"the limit of {name} must be a number of 0 or more", where, f"it is {limit}"))
         elif name == ACCURACY and limit > 1:
             hint = f"{limit / 100:g} for {limit:g} %" if limit <= 100 else ""
-            problems.append(Problem("the limit of accuracy is a share, 1 at most", why=f"it is {limit:g}", hint=hint))
+            problems.append(Problem("the limit of accuracy is a share, 1 at most", where, f"it is {limit:g}", hint))
     return problems
 
 

@@ -5,7 +5,9 @@ As in LINAS (DyNAS-T): the predictor is fitted again in each round on the networ
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -48,10 +50,10 @@ class RoundsConfig:
 
 @dataclass(frozen=True)
 class Found:
-    """Everything that was measured, and the last predictor."""
+    """Everything that was measured, and the last predictor: None where the space is too small to need one."""
 
     evaluations: Evaluations
-    predictor: Predictor
+    predictor: Predictor | None
 
 
 def search(
@@ -78,7 +80,10 @@ def search(
         _take(folder, problem, config)
     found = Evaluations(problem, folder / "measured.csv" if folder else None)
     _measure(found, 0, first_genomes(problem, config.first, config.evolve.seed))
-    for number in range(1, config.rounds + 1):
+    whole = len(found) < LEAST  # then these are all networks there are, and nothing is left to predict
+    if whole:
+        progress(f"{len(found)} measured: all networks of the space")
+    for number in range(1, 0 if whole else config.rounds + 1):
         predictor = _fit(found, config.evolve.seed)
         progress(f"round {number}: {len(found)} measured, {predictor.kind}, tau {predictor.tau[predictor.kind]:.2f}")
         predicted = replace(problem, accuracy=predictor, of=predictor.fingerprint)
@@ -87,12 +92,12 @@ def search(
         place = folder / f"round{number}" if folder else None
         made = explore(predicted, settings, place, start)
         _measure(found, number, _promising(predicted, made, found.genomes, config.per_round))
-    predictor = _fit(found, config.evolve.seed)
-    if folder:
-        predictor.save(folder / "predictor.json")
+    last = None if whole else _fit(found, config.evolve.seed)
+    if folder and last:
+        last.save(folder / "predictor.json")
     if not problem.feasible(found.metrics).any():
         raise nothing_feasible(problem, found.metrics, found.genomes)
-    return Found(found, predictor)
+    return Found(found, last)
 
 
 def _take(folder: Path, problem: SearchProblem, config: RoundsConfig) -> None:
@@ -124,9 +129,16 @@ def _measure(found: Evaluations, number: int, genomes: Ints) -> None:
 
 
 def first_genomes(problem: SearchProblem, count: int, seed: int) -> Ints:
-    """The smallest and the largest network and random ones at even steps of the order of latency, each once."""
+    """The smallest and the largest network and random ones at even steps of the order of latency, each once.
+
+    `count` of them, or all where the space holds fewer (counted where it has no more than CANDIDATES genomes).
+    """
     space, allowed = problem.space, problem.allowed
-    drawn = space.sample(np.random.default_rng(seed), CANDIDATES, allowed)
+    choices = space.choices(allowed)
+    if math.prod(map(len, choices)) <= CANDIDATES:
+        drawn = space.canonical(np.array(list(itertools.product(*choices)), np.int64))
+    else:
+        drawn = space.sample(np.random.default_rng(seed), CANDIDATES, allowed)
     order = drawn[np.argsort(problem.table.estimate(drawn).latency_ps, kind="stable")]
     order = _once(order)
     steps = order[np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)]

@@ -195,6 +195,16 @@ def test_a_segmentation_head_compiles_and_verifies(cli: Cli, searched: Path, tmp
     assert run(["verify", str(tmp_path / "done"), "-q"]) == 0
 
 
+def test_the_table_says_which_accuracy_and_the_next_command_which_target(
+    cli: Cli, searched: Path, tmp_path: Path
+) -> None:
+    done = cli("export", searched, "-o", tmp_path / "out", "--set", "export.top=1", "--set", "hardware.target=npu")
+    assert done.code == 0
+    said = " ".join(done.out.split())
+    assert "latency, then energy, on npu, cim, npu+cim; accuracy on validation images" in said
+    assert "--target npu -o compiled" in done.err
+
+
 def test_an_architecture_of_ones_own(cli: Cli, searched: Path, tmp_path: Path) -> None:
     space = load_config(searched / "run.yaml").of_space
     (tmp_path / "mine.json").write_text(json.dumps(space.arch(space.maximum()).to_json()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -37,12 +38,56 @@ def test_wrong_keys_are_all_named_with_their_lines(cli: Cli, config: Path, tmp_p
         ("training.batch.size=3", "leads nowhere"),
         ("training.budget={steps: 1, minutes: 1}", "one of steps, minutes, macs"),
         ("search.first=[", "is no YAML"),
+        ("trainig.batch=3", "--set trainig.batch=3"),
+        ("training.budget={steps: 2.5}", "--set training.budget={steps: 2.5}"),
+        ("space.resolution=24", "space.resolution: must be a list"),
+        ("space=spaces/mine.yaml", "counts from the folder the command runs in"),
+        ("search.limits={accuracy: 90}", "a share, 1 at most"),
     ],
 )
 def test_wrong_overrides(cli: Cli, config: Path, tmp_path: Path, given: str, said: str) -> None:
     done = cli("train", config, "-o", tmp_path / "run", "--set", given)
     assert (done.code, said in done.err) == (2, True), done.err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_wrong_seed_is_told_once(cli: Cli, config: Path, tmp_path: Path) -> None:
+    """Sections take the seed of the run, but not its faults."""
+    done = cli("train", config, "-o", tmp_path / "run", "--set", "seed=three")
+    assert done.code == 2
+    assert done.err.count("error[") == 1
+    assert "--set seed=three" in done.err
+
+
+@pytest.mark.parametrize("budget", ["steps=2.5", "steps=inf", "minutes=nan", "macs=0", "12"])
+def test_a_budget_that_is_none(cli: Cli, config: Path, tmp_path: Path, budget: str) -> None:
+    done = cli("train", config, "-o", tmp_path / "run", "--budget", budget)
+    assert (done.code, f"--budget '{budget}' is no budget" in done.err) == (2, True), done.err
+
+
+def test_a_budget_is_taken_to_the_last_digit(cli: Cli, config: Path) -> None:
+    done = cli("train", config, "--dry-run", "--budget", "steps=1234567", "--json")
+    assert done.code == 0
+    assert json.loads(done.out)["steps"] == 1234567
+
+
+def test_memory_that_is_not_there(cli: Cli, config: Path) -> None:
+    """A limit (exit 9), whoever of numpy and torch meets it first."""
+    for wrong in ("space.head.width=[3000000000000]", "data.train=1000000000000000"):
+        done = cli("train", config, "--dry-run", "--set", wrong)
+        assert (done.code, "out of memory" in done.err) == (9, True), done.err
+
+
+def test_one_class_is_no_task(cli: Cli, config: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    folder = tmp_path / "images" / "cat"
+    folder.mkdir(parents=True)
+    for i in range(20):
+        Image.new("L", (16, 16), i).save(folder / f"{i}.png")
+    own = f"data={{name: imagefolder, path: {tmp_path / 'images'}, channels: 1, resolution: 16}}"
+    done = cli("train", config, "-o", tmp_path / "run", "--set", own)
+    assert (done.code, "the images have 1 class" in done.err) == (2, True), done.err
 
 
 def test_all_wrong_options_at_once(cli: Cli, config: Path) -> None:
@@ -174,6 +219,7 @@ def test_an_architecture_of_another_space(cli: Cli, searched: Path, tmp_path: Pa
     done = cli("export", searched, "--arch", tmp_path / "wide.json", "-o", tmp_path / "out")
     assert done.code == 2
     assert "head.width 17 is not in the space" in done.err
+    assert "wide.json" in done.err
     assert not (tmp_path / "out").exists()
 
 

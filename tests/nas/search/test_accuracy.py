@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from nas.search.problem import SearchProblem
 from nas.search.random_search import random_search
 from nas.search.rounds import RoundsConfig, first_genomes, search
 from nas.search.workers import Processes, Ray, Serial
-from nas.space.space import SearchSpace
+from nas.space.space import Allowed, SearchSpace
 from nas.supernet.supernet import Supernet, calibrate
 from tests.nas.search.conftest import Formula, Ints
 
@@ -173,7 +174,7 @@ def test_stopped_rounds_go_on_to_the_same_result(problem: SearchProblem, space: 
 def test_a_limit_that_no_prediction_keeps_is_measured_nevertheless(problem: SearchProblem, space: SearchSpace) -> None:
     """Predictions are smoother than accuracies: one network measured is better than all of them. It is a result."""
     first = first_genomes(problem, CONFIG.first, CONFIG.evolve.seed)
-    lucky, best = tuple(first[7].tolist()), 0.97
+    lucky, best = tuple(first[3].tolist()), 0.97
     measured = Measured(lambda genome: best if tuple(genome) == lucky else Formula(space).one(genome), "rough")
     limited = replace(problem, limits={"accuracy": best})
     predicted = Predictor.fit(space, first, measured(first))(space.sample(np.random.default_rng(0), 5000))
@@ -212,6 +213,53 @@ def test_what_is_logged_is_never_shorter_again(
     with pytest.raises(KeyboardInterrupt):
         search(problem, measured, CONFIG, folder=tmp_path)
     assert (tmp_path / "measured.csv").read_bytes() == before
+
+
+def test_a_space_of_few_networks_is_measured_whole(problem: SearchProblem, every: Ints, tmp_path: Path) -> None:
+    """Fewer than a predictor needs: the front is the exact one."""
+    allowed: Allowed = {
+        "s1.*": [16, 1, "mbconv", 3, 2],
+        "resolution": [16],
+        "stem.width": [8],
+        "s2.attention_depth": [0],
+    }
+    few = replace(problem, allowed=allowed)
+    legal = few.space.choices(allowed)
+    inside = every[[all(g in c for g, c in zip(row, legal, strict=True)) for row in every]]
+    assert 1 < len(inside) < 10
+    lines: list[str] = []
+    measured = Measured(Formula(problem.space).one, "f")
+    found = search(few, measured, CONFIG, folder=tmp_path / "few", progress=lines.append)
+    assert found.predictor is None
+    assert lines == [f"{len(inside)} measured: all networks of the space"]
+    assert {tuple(g) for g in found.evaluations.genomes} == {tuple(g) for g in inside}
+
+
+class _Pessimist:
+    """A predictor that calls every network bad."""
+
+    kind, tau, fingerprint = "pessimist", MappingProxyType({"pessimist": 0.0}), "pessimist"
+
+    def __call__(self, genomes: Ints) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        return np.zeros(len(genomes))
+
+    def save(self, path: Path) -> None:
+        """Nothing to keep."""
+
+
+def test_a_limit_that_only_the_predictor_misses_is_searched_for(
+    problem: SearchProblem, every: Ints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is out of reach is decided by measured networks."""
+    monkeypatch.setattr("nas.search.rounds._fit", lambda *given: _Pessimist())
+    exact = problem.metrics(every)["accuracy"]
+    reached = replace(problem, limits={"accuracy": float(np.quantile(exact, 0.5))})
+    found = search(reached, Measured(Formula(problem.space).one, "f"), CONFIG, folder=tmp_path / "a")
+    assert len(found.evaluations) == CONFIG.budget
+    assert reached.feasible(found.evaluations.metrics).any()
+    beyond = replace(problem, limits={"accuracy": float(exact.max()) + 0.01})
+    with pytest.raises(InfeasibleError, match=f"none of {CONFIG.budget} networks"):
+        search(beyond, Measured(Formula(problem.space).one, "f"), CONFIG, folder=tmp_path / "b")
 
 
 def test_the_first_networks_span_the_latencies(problem: SearchProblem, space: SearchSpace) -> None:

@@ -59,6 +59,24 @@ def test_a_stopped_search_goes_on_to_the_same_result(problem: SearchProblem, tmp
     assert (evolve(problem, QUICK).genomes == straight.genomes).all()
 
 
+def test_a_stopped_search_within_limits_goes_on(problem: SearchProblem, every: Ints, tmp_path: Path) -> None:
+    """Also where networks that break a limit are in the population, which pymoo then does not rank."""
+    tight = float(np.quantile(problem.metrics(every)["latency_ps"], 0.02))
+    limited = replace(problem, limits={"latency_ps": tight})
+    straight = evolve(limited, QUICK, folder=tmp_path / "whole")
+    assert not limited.feasible(straight.metrics)[: QUICK.population].all()
+
+    def stop(generation: int, total: int) -> None:
+        if generation == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evolve(limited, QUICK, folder=tmp_path / "stopped", progress=stop)
+    assert "null" in (tmp_path / "stopped" / STATE).read_text()
+    assert (evolve(limited, QUICK, folder=tmp_path / "stopped").genomes == straight.genomes).all()
+    assert (evolve(limited, QUICK).genomes == straight.genomes).all()
+
+
 def test_every_evaluation_is_logged(problem: SearchProblem, tmp_path: Path) -> None:
     found = evolve(problem, replace(QUICK, generations=3), folder=tmp_path)
     lines = (tmp_path / LOG).read_text().splitlines()
@@ -149,6 +167,9 @@ def test_bad_problems_name_all_faults(space: SearchSpace, table: HardwareTable) 
     with pytest.raises(UserError) as raised:
         SearchProblem(space, table, Formula(space), ("accuracy", "speed"), {"weight": 1.0, "latency_ps": -1.0})
     assert len(raised.value.problems) == 3
+    assert [p.where for p in raised.value.problems] == [
+        ("search.objectives",), ("search.limits",), ("search.limits.latency_ps",)
+    ]  # fmt: skip
     with pytest.raises(UserError, match="a share, 1 at most") as share:
         SearchProblem(space, table, Formula(space), limits={"accuracy": 80})
     assert share.value.problems[0].hint == "0.8 for 80 %"
